@@ -1,0 +1,249 @@
+"""A picture file, or its bytes, becomes upright 8-bit RGB, or is refused in one plain sentence.
+
+Uploads are hostile until proven otherwise: the format is told from the first bytes, never from the
+name; only the decoder of that format is tried; size and shape are checked in the header, before
+anything is decoded; and whatever a decoder raises ends as an `ImageRefused`.
+"""
+
+import io
+import os
+import stat
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms
+
+ACCEPTED = "JPEG, PNG, WebP, BMP, TIFF or HEIC"
+MAX_BYTES = 25 * 1024 * 1024
+MAX_PIXELS = 110_000_000  # as many as the largest cameras take: 102 or 108 megapixels
+MAX_PIXELS_COSTLY = 50_000_000  # for decoders that keep several copies; phones write up to 48.8
+COSTLY_FORMATS = ("HEIF", "WEBP")
+MIN_SIDE = 64
+MAX_ELONGATION = 10  # long side / short side
+MAX_SCANS = 100  # a progressive JPEG has about 10; each one costs a pass over the whole picture
+MODEL_ASPECT = (4, 3)  # the longest shape a model sees: that of HAM10000's photos
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_UPRIGHT = {  # EXIF orientation -> what puts the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Thumbnails inside a HEIC are never decoded in place of the picture itself.
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+class ImageRefused(ValueError):
+    """The file cannot be used; the message says why and what to do, and may be shown as it is."""
+
+
+def load(source: bytes | str | os.PathLike | BinaryIO, max_side: int = 1600) -> np.ndarray:
+    """Decode a picture, put it upright, convert it to sRGB and drop everything but its pixels.
+
+    Args:
+        source: the content of a file, a path to it, or a binary stream (read from its start).
+        max_side: the longest side of the result, in pixels; larger pictures are reduced to it,
+            smaller ones stay as they are.
+
+    Returns:
+        uint8 `(height, width, 3)`, RGB, 0 to 255. Transparent parts lie on white, 16 bits are
+        scaled to 8, and of several frames or pages the first is taken.
+
+    Raises:
+        ImageRefused: not an accepted format, empty, damaged, over `MAX_BYTES` or `MAX_PIXELS`,
+            under `MIN_SIDE`, longer than `MAX_ELONGATION` times its width, or not readable.
+    """
+    data = _read(source)
+    try:
+        with Image.open(io.BytesIO(data), formats=[_format(data)]) as file:
+            _check_header(file)
+            file.draft(None, _fitted(file.size, max_side))  # a JPEG is decoded at 1/2, 1/4 or 1/8
+            file.load()
+            picture = _to_srgb(_reduced(file, max_side), file.info.get("icc_profile"))
+            turn = _UPRIGHT.get(_orientation(file))
+        if turn is not None:
+            picture = picture.transpose(turn)
+        return _resized(np.asarray(picture), _fitted(picture.size, max_side))
+    except ImageRefused:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageRefused(_too_many_pixels(MAX_PIXELS)) from None
+    except Exception:  # a decoder may raise nearly anything; all of it means the same to the user
+        raise ImageRefused(
+            "The file is incomplete or damaged; copy it again from where it came and try once more."
+        ) from None
+
+
+def crop_box(height: int, width: int) -> tuple[int, int, int, int]:
+    """The part of a picture that a model sees, as `(top, left, height, width)` in whole pixels.
+
+    It is the whole picture up to 4:3 (or 3:4), and the centred 4:3 (or 3:4) part of a longer one.
+    """
+    long, short = MODEL_ASPECT
+    crop_height = min(height, max(1, width * long // short))
+    crop_width = min(width, max(1, height * long // short))
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def to_model_input(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Crop to `crop_box` and squash to `size`: the one way into a model, in training and in use.
+
+    Args:
+        rgb: uint8 `(height, width, 3)`.
+        size: `(height, width)` of the result.
+
+    Returns:
+        uint8 `(size[0], size[1], 3)`, RGB, 0 to 255. The same input always gives the same result.
+    """
+    top, left, height, width = crop_box(*rgb.shape[:2])
+    crop = np.ascontiguousarray(rgb[top : top + height, left : left + width])
+    return _resized(crop, (size[1], size[0]))
+
+
+def _read(source: bytes | str | os.PathLike | BinaryIO) -> bytes:
+    """The bytes of the source, of which never more than `MAX_BYTES` are read."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source) if len(source) <= MAX_BYTES else source
+    elif isinstance(source, (str, os.PathLike)):
+        data = _read_path(source)
+    else:
+        if source.seekable():
+            source.seek(0)
+        data = source.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ImageRefused(
+            f"The file is larger than {MAX_BYTES // 2**20} MB; export it as a JPEG and try again."
+        )
+    if not data:
+        raise ImageRefused("The file is empty; copy it again from where it came.")
+    return data
+
+
+def _read_path(path: str | os.PathLike) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device might never end
+            raise ImageRefused("This is not a file; choose a picture file.")
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ImageRefused(
+            f"The file cannot be opened ({error.strerror}); check that it is there and readable."
+        ) from None
+
+
+def _format(data: bytes) -> str:
+    """Pillow's name of the accepted format that the content begins with."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[:4] in (b"II*\0", b"MM\0*") and data[128:132] != b"DICM":  # DICOM may pose as TIFF
+        return "TIFF"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[8:64]:
+        return "HEIF"
+    if data[:2] == b"BM":
+        return "BMP"
+    raise ImageRefused(f"The file is not a picture of a known kind; use {ACCEPTED}.")
+
+
+def _check_header(file: Image.Image) -> None:
+    """Refuse by what the header says, before any pixel is decoded."""
+    width, height = file.size
+    limit = MAX_PIXELS_COSTLY if file.format in COSTLY_FORMATS else MAX_PIXELS
+    if width * height > limit:
+        raise ImageRefused(_too_many_pixels(limit))
+    if min(width, height) < MIN_SIDE:
+        raise ImageRefused(
+            f"The picture is too small ({width} x {height} pixels); "
+            f"use one of at least {MIN_SIDE} x {MIN_SIDE} pixels."
+        )
+    if max(width, height) > MAX_ELONGATION * min(width, height):
+        raise ImageRefused(
+            f"The picture is too long and narrow ({width} x {height} pixels); "
+            "crop it to the lesion and try again."
+        )
+    if file.mode in ("I", "F"):
+        raise ImageRefused(
+            "The picture has 32 bits per channel; export it with 8 bits per channel and try again."
+        )
+
+
+def _too_many_pixels(limit: int) -> str:
+    return (
+        f"The picture has more than {limit // 1_000_000} megapixels; "
+        "crop it to the lesion or export it smaller."
+    )
+
+
+def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """`(width, height)` scaled down so that the longer one is at most `max_side`."""
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _reduced(image: Image.Image, max_side: int) -> Image.Image:
+    """Bring a decoded picture to RGB (or CMYK) and below twice `max_side`.
+
+    It goes band by band: a 100-megapixel PNG already takes 400 MB, and a copy would double that.
+    """
+    width, height = image.size
+    factor = max(1, max(width, height) // max_side)
+    rows = max(1, 8_000_000 // width // factor) * factor
+    bands = [
+        np.asarray(_plain(image.crop((0, top, width, min(top + rows, height)))).reduce(factor))
+        for top in range(0, height, rows)
+    ]
+    return Image.fromarray(np.concatenate(bands), "CMYK" if bands[0].shape[2] == 4 else "RGB")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Any mode to RGB, with transparent parts on white; CMYK stays for its colour profile."""
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image)
+        image = page
+    return image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert from the embedded colour profile; a missing or broken one counts as sRGB."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "srgb" not in ImageCms.getProfileDescription(source).lower():
+                target = ImageCms.createProfile("sRGB")
+                return ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass
+    return image.convert("RGB")
+
+
+def _orientation(file: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; broken EXIF data are no reason to refuse a good picture."""
+    try:
+        return int(file.getexif().get(0x0112, 1))
+    except Exception:
+        return 1
+
+
+def _resized(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to `(width, height)`: area averages when shrinking, cubic when enlarging."""
+    height, width = rgb.shape[:2]
+    if (width, height) == tuple(size):
+        return np.array(rgb)  # a writable copy that owns its memory
+    shrinking = size[0] <= width and size[1] <= height
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
