@@ -1,0 +1,461 @@
+"""How sure a figure is, and whether two models differ beyond chance.
+
+Photos of one lesion resemble each other, so the unit that is resampled is the lesion, not the
+photo: a bootstrap sample draws as many lesions as there are, with replacement, and weighs every
+photo by how often its lesion was drawn.
+
+    bootstrap_interval(macro_recall, predictions)            # one figure
+    bootstrap_report(predictions)                            # all of them, in one pass
+    paired_bootstrap(macro_recall, first, second)            # two models, same cases
+    mcnemar_test, delong_test, holm_correction
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, ndtr, ndtri
+
+from dermsa.evaluation.metrics import METRICS, Metric, Predictions
+
+SAMPLES = 2000
+CONFIDENCE = 0.95
+SAMPLES_AT_ONCE = 100
+"""Weights of so many samples fit in the processor's cache; more at once is slower."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, its confidence interval, and how much data it rests on.
+
+    Attributes:
+        value: The figure on the data; NaN where it is not defined.
+        low, high: Ends of the interval; NaN where it cannot be told.
+        n: Cases (photos).
+        n_lesions: Different lesions among them; None where not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_lesions: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One line of a report: which metric, of which class (None: of all), and its interval."""
+
+    metric: str
+    of_class: str | None
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Second model minus first, on the same cases, with the two-sided p-value of no difference."""
+
+    first: float
+    second: float
+    difference: Interval
+    p_value: float
+
+
+# ---------------------------------------------------------------------------------------------
+# One model
+# ---------------------------------------------------------------------------------------------
+
+
+def wilson_interval(
+    successes: int, n: int, confidence: float = CONFIDENCE, n_lesions: int | None = None
+) -> Interval:
+    """Wilson's score interval of a proportion (1927), without continuity correction.
+
+    It takes the n cases to be independent; it stays honest where all or none succeed. With n = 0
+    the value is NaN and the interval is 0 to 1: nothing is known.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"Expected 0 <= successes <= n. Received: {successes} of {n}")
+    if n == 0:
+        return Interval(math.nan, 0.0, 1.0, 0, n_lesions)
+    z = ndtri((1 + _checked(confidence)) / 2)
+    share = successes / n
+    centre = share + z**2 / (2 * n)
+    margin = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # Rounding must not push an end past the value where all or none succeed.
+    low = max(0.0, (centre - margin) / (1 + z**2 / n)) if successes else 0.0
+    high = min(1.0, (centre + margin) / (1 + z**2 / n)) if successes < n else 1.0
+    return Interval(share, float(low), float(high), n, n_lesions)
+
+
+def lesion_bootstrap_weights(
+    lesion_ids: np.ndarray, samples: int = SAMPLES, seed: int = 0
+) -> np.ndarray:
+    """How often each case occurs in each bootstrap sample of lesions.
+
+    Args:
+        lesion_ids: (n,), any type; equal ids are photos of one lesion.
+        samples: Number of bootstrap samples, b.
+        seed: The same seed gives the same samples, on any machine.
+
+    Returns:
+        int32 (b, n), equal within a lesion.
+    """
+    lesion_ids = np.asarray(lesion_ids)
+    if lesion_ids.ndim != 1 or len(lesion_ids) == 0 or samples < 1:
+        raise ValueError(
+            "Expected lesion_ids of shape (n,) with n and samples at least 1. Received: "
+            f"{lesion_ids.shape} and {samples}"
+        )
+    names, lesion_of_case = np.unique(lesion_ids, return_inverse=True)
+    lesions = len(names)
+    drawn = np.random.default_rng(seed).integers(lesions, size=(samples, lesions))
+    # One count over all samples: sample s owns the numbers from s * lesions on.
+    drawn += lesions * np.arange(samples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=samples * lesions)
+    return counts.reshape(samples, lesions).astype(np.int32)[:, lesion_of_case]
+
+
+def bootstrap_interval(
+    metric: Callable[[Predictions], np.ndarray],
+    predictions: Predictions,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Percentile interval of one figure over a bootstrap of lesions (Efron 1979).
+
+    Args:
+        metric: `Predictions` with weights (..., n) to one value per sample, (...). For one class
+            of a per-class metric pass `lambda p: recall(p)[..., k]`.
+        predictions: Without weights of their own; choose subgroups with `Predictions.subset`.
+        samples, seed: See `lesion_bootstrap_weights`.
+        confidence: In (0, 1).
+
+    Returns:
+        The interval, with n of all cases. Samples in which the metric is not defined are left
+        out; where that is more than half of them, the ends are NaN. An interval without width
+        says that all samples agree, as they do when nothing went wrong, not that chance is
+        ruled out.
+    """
+    drawn = _bootstrap([metric], predictions, samples, seed)[0]
+    if drawn.ndim != 1:
+        raise ValueError(
+            "Expected a metric that gives one value. Received: one per class; choose a class "
+            "with `lambda p: metric(p)[..., k]`, or use `bootstrap_report`"
+        )
+    low, high = _percentiles(drawn, confidence)
+    n, n_lesions = _count(predictions, np.ones(len(predictions), dtype=bool))
+    return Interval(float(metric(predictions)), low, high, n, n_lesions)
+
+
+def bootstrap_report(
+    predictions: Predictions,
+    metrics: Iterable[Metric] = tuple(METRICS.values()),
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> tuple[Estimate, ...]:
+    """Every metric with its interval, from one set of bootstrap samples.
+
+    As `bootstrap_interval`, with two differences. Each figure's n counts the cases that it rests
+    on (`Metric.rests_on`): the melanomas for the melanomas' recall. And a proportion of exactly
+    0 or 1, on which all samples agree, gets Wilson's interval over its lesions: 6 found of 6
+    does not prove that all are found.
+    """
+    metrics = tuple(metrics)
+    drawn = _bootstrap([metric.compute for metric in metrics], predictions, samples, seed)
+    estimates = []
+    for metric, of_metric in zip(metrics, drawn, strict=True):
+        names = predictions.classes if metric.is_per_class else (None,)
+        values = np.atleast_1d(metric.compute(predictions))
+        rests_on = metric.rests_on(predictions).reshape(len(predictions), len(names))
+        of_metric = of_metric.reshape(-1, len(names))
+        for k, name in enumerate(names):
+            n, n_lesions = _count(predictions, rests_on[:, k])
+            low, high = _percentiles(of_metric[:, k], confidence)
+            if metric.is_proportion and n and values[k] in (0.0, 1.0):
+                exact = wilson_interval(round(values[k] * n_lesions), n_lesions, confidence)
+                low, high = exact.low, exact.high
+            interval = Interval(float(values[k]), low, high, n, n_lesions)
+            estimates.append(Estimate(metric.name, name, interval))
+    return tuple(estimates)
+
+
+# ---------------------------------------------------------------------------------------------
+# Two models on the same cases
+# ---------------------------------------------------------------------------------------------
+
+
+def check_same_cases(first: Predictions, second: Predictions) -> None:
+    """Refuses to compare models that were asked different questions.
+
+    Raises:
+        ValueError: Different classes, cases, order of cases, truths or lesions; says which.
+    """
+    if first.classes != second.classes or first.malignant != second.malignant:
+        raise ValueError(
+            "Expected two models with the same classes. Received: "
+            f"{first.classes} and {second.classes}, malignant {sorted(first.malignant)} and "
+            f"{sorted(second.malignant)}"
+        )
+    if not np.array_equal(first.case_ids, second.case_ids):
+        shared = len(np.intersect1d(first.case_ids, second.case_ids))
+        raise ValueError(
+            "Expected two models evaluated on the same cases in the same order. Received: "
+            f"{len(first)} and {len(second)} cases, {shared} of them shared"
+        )
+    for name in ("truth", "lesion_ids"):
+        differing = int((getattr(first, name) != getattr(second, name)).sum())
+        if differing:
+            raise ValueError(f"Expected the same {name} twice. Received: {differing} that differ")
+
+
+def paired_bootstrap(
+    metric: Callable[[Predictions], np.ndarray],
+    first: Predictions,
+    second: Predictions,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """Difference of any figure between two models, both on the same bootstrap samples of lesions.
+
+    Args:
+        metric: As in `bootstrap_interval`: one value per sample.
+        first, second: The same cases in the same order (`check_same_cases`).
+
+    Returns:
+        Second minus first. The p-value inverts the percentile interval: twice the smaller share
+        of samples on either side of 0, counting the data themselves as one sample, so that it is
+        never 0 (Davison and Hinkley 1997); at most 1.
+
+    Raises:
+        ValueError: Different cases, or a metric with one value per class.
+    """
+    check_same_cases(first, second)
+    drawn = [_bootstrap([metric], model, samples, seed)[0] for model in (first, second)]
+    differences = drawn[1] - drawn[0]
+    if differences.ndim != 1:
+        raise ValueError("Expected a metric that gives one value. Received: one per class")
+    values = float(metric(first)), float(metric(second))
+    n, n_lesions = _count(first, np.ones(len(first), dtype=bool))
+    difference = Interval(
+        values[1] - values[0], *_percentiles(differences, confidence), n, n_lesions
+    )
+    return Comparison(*values, difference, _bootstrap_p_value(differences))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Cases that only one of two models gets right, and the two-sided p-value of no difference."""
+
+    only_first: int
+    only_second: int
+    n: int
+    p_value: float
+
+
+def mcnemar_test(first_correct: np.ndarray, second_correct: np.ndarray) -> McNemar:
+    """McNemar's test (1947) that two models are right equally often; exact at every size.
+
+    Under no difference each case that only one model gets right is a fair coin. The binomial sum
+    costs nothing, so there is no chi-square approximation. It takes cases to be independent:
+    where lesions have several photos, the paired bootstrap is the safer answer.
+
+    Args:
+        first_correct, second_correct: bool (n,), the same cases.
+    """
+    first, second = np.asarray(first_correct), np.asarray(second_correct)
+    if (
+        first.shape != second.shape
+        or first.ndim != 1
+        or {first.dtype, second.dtype} != {np.dtype(bool)}
+    ):
+        raise ValueError(
+            f"Expected two bool arrays of one shape (n,). Received: {first.dtype} {first.shape} "
+            f"and {second.dtype} {second.shape}"
+        )
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_first + only_second
+    tail = bdtr(min(only_first, only_second), discordant, 0.5) if discordant else 1.0
+    return McNemar(only_first, only_second, len(first), min(1.0, 2 * float(tail)))
+
+
+def delong_test(
+    positive: np.ndarray,
+    first_score: np.ndarray,
+    second_score: np.ndarray,
+    lesion_ids: np.ndarray | None = None,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """Compares the ROC AUC of two scores on the same cases.
+
+    DeLong et al. (1988), by midranks as in Sun and Xu (2014). With `lesion_ids` the placements of
+    a lesion's photos are added up first and lesions are what varies (Obuchowski 1997).
+
+    Args:
+        positive: bool (n,).
+        first_score, second_score: float (n,), finite.
+        lesion_ids: (n,), or None where each case is its own lesion. All photos of one lesion are
+            positive, or none is.
+        confidence: Of the interval of the difference, in (0, 1).
+
+    Returns:
+        Both areas, and second minus first with its normal interval and p-value.
+
+    Raises:
+        ValueError: Fewer than two positive or two negative lesions, a lesion that is both, or
+            shapes and values that do not fit.
+    """
+    positive = np.asarray(positive)
+    scores = np.stack([first_score, second_score]).astype(np.float64)
+    n = scores.shape[-1]
+    lesion_ids = np.arange(n) if lesion_ids is None else np.asarray(lesion_ids)
+    _check_delong(positive, scores, lesion_ids)
+    areas, above, below = _placements(positive, scores)
+    covariance = _clustered_covariance(above - areas[:, None], lesion_ids[positive])
+    covariance += _clustered_covariance(below - areas[:, None], lesion_ids[~positive])
+    value = float(areas[1] - areas[0])
+    error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    margin = ndtri((1 + _checked(confidence)) / 2) * error
+    if error:
+        p_value = 2 * float(ndtr(-abs(value) / error))
+    else:
+        p_value = 1.0 if value == 0 else 0.0
+    difference = Interval(
+        value, value - float(margin), value + float(margin), n, len(np.unique(lesion_ids))
+    )
+    return Comparison(float(areas[0]), float(areas[1]), difference, p_value)
+
+
+def holm_correction(p_values: np.ndarray) -> np.ndarray:
+    """p-values adjusted for being several (Holm 1979): compare each with 0.05 as before.
+
+    Args:
+        p_values: float (k,), in [0, 1], in any order.
+
+    Returns:
+        float64 (k,), in the same order, never below the originals.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError(f"Expected p-values between 0 and 1, shape (k,). Received: {p_values}")
+    order = np.argsort(p_values)
+    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return adjusted
+
+
+# ---------------------------------------------------------------------------------------------
+# Helpers
+# ---------------------------------------------------------------------------------------------
+
+
+def _bootstrap(
+    metrics: list[Callable[[Predictions], np.ndarray]],
+    predictions: Predictions,
+    samples: int,
+    seed: int,
+) -> list[np.ndarray]:
+    """Each metric on every sample: one array (b,) or (b, c) per metric."""
+    if predictions.weights.ndim != 1 or (predictions.weights != 1).any():
+        raise ValueError(
+            "Expected predictions without weights: the bootstrap sets them. Received: weights of "
+            f"shape {predictions.weights.shape}; choose subgroups with `Predictions.subset`"
+        )
+    # All metrics see the same resample object, so they share its confusions and rankings.
+    parts = [
+        [metric(part) for metric in metrics] for part in _resamples(predictions, samples, seed)
+    ]
+    return [np.concatenate(of_metric) for of_metric in zip(*parts, strict=True)]
+
+
+def _resamples(predictions: Predictions, samples: int, seed: int) -> Iterator[Predictions]:
+    weights = lesion_bootstrap_weights(predictions.lesion_ids, samples, seed)
+    for start in range(0, samples, SAMPLES_AT_ONCE):
+        yield predictions.weighted(weights[start : start + SAMPLES_AT_ONCE])
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    defined = values[np.isfinite(values)]
+    if len(defined) * 2 < len(values):
+        return math.nan, math.nan
+    tail = (1 - _checked(confidence)) / 2
+    low, high = np.quantile(defined, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _bootstrap_p_value(differences: np.ndarray) -> float:
+    defined = differences[np.isfinite(differences)]
+    if len(defined) * 2 < len(differences):
+        return math.nan
+    smaller = min((defined <= 0).sum(), (defined >= 0).sum())
+    return min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
+
+
+def _count(predictions: Predictions, cases: np.ndarray) -> tuple[int, int]:
+    """Cases and different lesions among the chosen, bool (n,)."""
+    return int(cases.sum()), len(np.unique(predictions.lesion_ids[cases]))
+
+
+def _placements(
+    positive: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Areas (2,); per positive the share of negatives below it (2, m); per negative the share of
+    positives above it (2, n - m). Ties count half."""
+    m, n = int(positive.sum()), int((~positive).sum())
+    everyone = np.stack([_midranks(score) for score in scores])
+    among_positives = np.stack([_midranks(score[positive]) for score in scores])
+    among_negatives = np.stack([_midranks(score[~positive]) for score in scores])
+    above = (everyone[:, positive] - among_positives) / n
+    below = 1 - (everyone[:, ~positive] - among_negatives) / m
+    return above.mean(axis=1), above, below
+
+
+def _midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[group]
+
+
+def _clustered_covariance(deviations: np.ndarray, lesion_ids: np.ndarray) -> np.ndarray:
+    """Covariance (2, 2) of the mean of deviations (2, m), lesions being what varies."""
+    names, lesion_of_case = np.unique(lesion_ids, return_inverse=True)
+    sums = np.stack([np.bincount(lesion_of_case, row, len(names)) for row in deviations])
+    return len(names) / (len(names) - 1) * (sums @ sums.T) / deviations.shape[1] ** 2
+
+
+def _check_delong(positive: np.ndarray, scores: np.ndarray, lesion_ids: np.ndarray) -> None:
+    n = scores.shape[-1]
+    if positive.dtype != bool or scores.ndim != 2 or {positive.shape, lesion_ids.shape} != {(n,)}:
+        raise ValueError(
+            "Expected bool positive, two scores and lesion_ids, all of shape (n,). Received: "
+            f"{positive.dtype} {positive.shape}, {scores.shape[1:]}, {lesion_ids.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError("Expected finite scores. Received: NaN or infinity")
+    sides = np.unique(lesion_ids[positive]), np.unique(lesion_ids[~positive])
+    if min(len(side) for side in sides) < 2:
+        raise ValueError(
+            "Expected at least two positive and two negative lesions. Received: "
+            f"{len(sides[0])} and {len(sides[1])}"
+        )
+    if mixed := len(np.intersect1d(*sides)):
+        raise ValueError(f"Expected lesions positive or negative. Received: {mixed} that are both")
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"Expected a confidence between 0 and 1. Received: {confidence}")
+    return confidence
