@@ -23,19 +23,10 @@ COSTLY_FORMATS = ("HEIF", "WEBP")
 MIN_SIDE = 64
 MAX_ELONGATION = 10  # long side / short side
 MAX_SCANS = 100  # a progressive JPEG has about 10; each one costs a pass over the whole picture
+BAND_PIXELS = 8_000_000
 MODEL_ASPECT = (4, 3)  # the longest shape a model sees: that of HAM10000's photos
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_UPRIGHT = {  # EXIF orientation -> what puts the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 # Thumbnails inside a HEIC are never decoded in place of the picture itself.
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -67,11 +58,8 @@ def load(source: bytes | str | os.PathLike | BinaryIO, max_side: int = 1600) -> 
             _check_header(file)
             file.draft(None, _fitted(file.size, max_side))  # a JPEG is decoded at 1/2, 1/4 or 1/8
             file.load()
-            picture = _to_srgb(_reduced(file, max_side), file.info.get("icc_profile"))
-            turn = _UPRIGHT.get(_orientation(file))
-        if turn is not None:
-            picture = picture.transpose(turn)
-        return _resized(np.asarray(picture), _fitted(picture.size, max_side))
+            rgb = _to_srgb(_reduced(file, max_side), file.info.get("icc_profile"))
+            return _upright(rgb, _orientation(file))
     except ImageRefused:
         raise
     except Image.DecompressionBombError:
@@ -104,8 +92,8 @@ def to_model_input(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         uint8 `(size[0], size[1], 3)`, RGB, 0 to 255. The same input always gives the same result.
     """
     top, left, height, width = crop_box(*rgb.shape[:2])
-    crop = np.ascontiguousarray(rgb[top : top + height, left : left + width])
-    return _resized(crop, (size[1], size[0]))
+    crop = rgb[top : top + height, left : left + width]
+    return np.array(_resized(np.ascontiguousarray(crop), (size[1], size[0])))
 
 
 def _read(source: bytes | str | os.PathLike | BinaryIO) -> bytes:
@@ -191,19 +179,22 @@ def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _reduced(image: Image.Image, max_side: int) -> Image.Image:
-    """Bring a decoded picture to RGB (or CMYK) and below twice `max_side`.
+def _reduced(image: Image.Image, max_side: int) -> np.ndarray:
+    """The pixels as uint8 RGB (or CMYK), with the longest side at most `max_side`.
 
-    It goes band by band: a 100-megapixel PNG already takes 400 MB, and a copy would double that.
+    A large picture goes band by band: 100 megapixels take 400 MB, and a copy would double that.
     """
     width, height = image.size
-    factor = max(1, max(width, height) // max_side)
-    rows = max(1, 8_000_000 // width // factor) * factor
+    size = _fitted(image.size, max_side)
+    factor = max(width, height) // max_side
+    if factor < 2:
+        return _resized(np.asarray(_plain(image)), size)
+    rows = max(1, BAND_PIXELS // width // factor) * factor
     bands = [
         np.asarray(_plain(image.crop((0, top, width, min(top + rows, height)))).reduce(factor))
         for top in range(0, height, rows)
     ]
-    return Image.fromarray(np.concatenate(bands), "CMYK" if bands[0].shape[2] == 4 else "RGB")
+    return _resized(np.concatenate(bands), size)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -219,17 +210,24 @@ def _plain(image: Image.Image) -> Image.Image:
     return image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _to_srgb(pixels: np.ndarray, profile: bytes | None) -> np.ndarray:
     """Convert from the embedded colour profile; a missing or broken one counts as sRGB."""
+    image = None
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if "srgb" not in ImageCms.getProfileDescription(source).lower():
                 target = ImageCms.createProfile("sRGB")
-                return ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+                image = ImageCms.profileToProfile(_image(pixels), source, target, outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
-    return image.convert("RGB")
+    if image is None and pixels.shape[2] == 4:
+        image = _image(pixels).convert("RGB")
+    return pixels if image is None else np.asarray(image)
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels, "CMYK" if pixels.shape[2] == 4 else "RGB")
 
 
 def _orientation(file: Image.Image) -> int:
@@ -240,10 +238,20 @@ def _orientation(file: Image.Image) -> int:
         return 1
 
 
-def _resized(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (5, 6, 7, 8):
+        rgb = rgb.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        rgb = rgb[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        rgb = rgb[::-1]
+    return np.require(rgb, requirements=["C", "W", "O"])  # a copy only where one is needed
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize to `(width, height)`: area averages when shrinking, cubic when enlarging."""
-    height, width = rgb.shape[:2]
+    height, width = pixels.shape[:2]
     if (width, height) == tuple(size):
-        return np.array(rgb)  # a writable copy that owns its memory
+        return pixels
     shrinking = size[0] <= width and size[1] <= height
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
