@@ -7,6 +7,7 @@ anything is decoded; and whatever a decoder raises ends as an `ImageRefused`.
 
 import io
 import os
+import re
 import stat
 from typing import BinaryIO
 
@@ -19,14 +20,16 @@ ACCEPTED = "JPEG, PNG, WebP, BMP, TIFF or HEIC"
 MAX_BYTES = 25 * 1024 * 1024
 MAX_PIXELS = 110_000_000  # as many as the largest cameras take: 102 or 108 megapixels
 MAX_PIXELS_COSTLY = 50_000_000  # for decoders that keep several copies; phones write up to 48.8
-COSTLY_FORMATS = ("HEIF", "WEBP")
+COSTLY_FORMATS = ("HEIF", "TIFF", "WEBP")
 MIN_SIDE = 64
 MAX_ELONGATION = 10  # long side / short side
-MAX_SCANS = 100  # a progressive JPEG has about 10; each one costs a pass over the whole picture
+MAX_SCANS = 64  # a progressive JPEG has about 10; each one costs a pass over the whole picture
 BAND_PIXELS = 8_000_000
 MODEL_ASPECT = (4, 3)  # the longest shape a model sees: that of HAM10000's photos
 
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_NEW_SUBFILE_TYPE, _TILE_WIDTH, _TILE_LENGTH, _ORIENTATION = 254, 322, 323, 274  # TIFF tags
+
 # Thumbnails inside a HEIC are never decoded in place of the picture itself.
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -56,6 +59,7 @@ def load(source: bytes | str | os.PathLike | BinaryIO, max_side: int = 1600) -> 
     try:
         with Image.open(io.BytesIO(data), formats=[_format(data)]) as file:
             _check_header(file)
+            _check_cost(file, data)
             file.draft(None, _fitted(file.size, max_side))  # a JPEG is decoded at 1/2, 1/4 or 1/8
             file.load()
             rgb = _to_srgb(_reduced(file, max_side), file.info.get("icc_profile"))
@@ -166,6 +170,17 @@ def _check_header(file: Image.Image) -> None:
         )
 
 
+def _check_cost(file: Image.Image, data: bytes) -> None:
+    """Refuse small files that are made to take hours or gigabytes to decode."""
+    if len(_JPEG_SCAN.findall(data)) > MAX_SCANS and file.format in ("JPEG", "MPO"):
+        raise ImageRefused("The JPEG file is built in an unusual way; export it again as a JPEG.")
+    if file.format == "TIFF":
+        if file.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:  # a camera's raw file begins so
+            raise ImageRefused(f"The file begins with a mere thumbnail; use {ACCEPTED}.")
+        if file.tag_v2.get(_TILE_WIDTH, 0) * file.tag_v2.get(_TILE_LENGTH, 0) > MAX_PIXELS_COSTLY:
+            raise ImageRefused(_too_many_pixels(MAX_PIXELS_COSTLY))
+
+
 def _too_many_pixels(limit: int) -> str:
     return (
         f"The picture has more than {limit // 1_000_000} megapixels; "
@@ -233,7 +248,7 @@ def _image(pixels: np.ndarray) -> Image.Image:
 def _orientation(file: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; broken EXIF data are no reason to refuse a good picture."""
     try:
-        return int(file.getexif().get(0x0112, 1))
+        return int(file.getexif().get(_ORIENTATION, 1))
     except Exception:
         return 1
 
