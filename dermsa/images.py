@@ -27,7 +27,8 @@ MAX_SCANS = 64  # a progressive JPEG has about 10; each one costs a pass over th
 BAND_PIXELS = 8_000_000
 MODEL_ASPECT = (4, 3)  # the longest shape a model sees: that of HAM10000's photos
 
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _NEW_SUBFILE_TYPE, _TILE_WIDTH, _TILE_LENGTH, _ORIENTATION = 254, 322, 323, 274  # TIFF tags
 
 # Thumbnails inside a HEIC are never decoded in place of the picture itself.
