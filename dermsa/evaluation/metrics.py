@@ -7,7 +7,7 @@
 
 Every metric honours `Predictions.weights`, and the weights may carry leading axes: with weights
 of shape (b, n) each metric returns its b values at once. A bootstrap sample is only a vector of
-integer weights, so 2,000 of them are a matrix, and most metrics of that matrix are one product.
+integer weights, so many of them are a matrix, sorted once and summed along one axis.
 
 Three rules hold throughout:
 
@@ -122,8 +122,8 @@ class Predictions:
     def confusion(self) -> np.ndarray:
         """float (..., c, c): summed weight, rows are the truth, columns the prediction."""
         c = len(self.classes)
-        cells = np.eye(c * c)[self.truth * c + self.predicted]
-        return (self.weights @ cells).reshape(*self.weights.shape[:-1], c, c)
+        sums = _sum_by_group(self.weights, self.truth * c + self.predicted, c * c)
+        return sums.reshape(*self.weights.shape[:-1], c, c)
 
     @cached_property
     def support(self) -> np.ndarray:
@@ -142,6 +142,16 @@ class Predictions:
     def malignancy_ranking(self) -> Ranking:
         """The malignant classes together against the rest."""
         return rank(self.malignancy_probability, self.is_malignant, self.weights)
+
+    def kept(self, compute: Callable[[Predictions], np.ndarray]) -> np.ndarray:
+        """compute(self), worked out once: a report asks for each figure and for its averages."""
+        if compute not in self._kept:
+            self._kept[compute] = compute(self)
+        return self._kept[compute]
+
+    @cached_property
+    def _kept(self) -> dict[Callable, np.ndarray]:
+        return {}
 
     @cached_property
     def _malignant_columns(self) -> np.ndarray:
@@ -468,20 +478,15 @@ def rank(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
     """
     weights = np.ones(len(score)) if weights is None else weights
     order = np.argsort(-score, kind="stable")
-    ordered = weights[..., order]
-    all_above = _running_sum(ordered)
-    positives_above = _running_sum(ordered * positive[order])
+    weights, positive, score = weights[..., order], positive[order], score[order]
+    true_positives = _running_sum(weights * positive)
+    false_positives = _running_sum(weights * ~positive)
     # Equal scores cannot be told apart by any threshold: keep the last of each group.
-    score = score[order]
-    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True)) + 1
+    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     if len(ends) < len(score):
-        steps = np.append(0, ends)
-        all_above, positives_above = all_above[..., steps], positives_above[..., steps]
-    return Ranking(
-        thresholds=np.append(np.inf, score[ends - 1]),
-        true_positives=positives_above,
-        false_positives=all_above - positives_above,
-    )
+        steps = np.append(0, ends + 1)
+        true_positives, false_positives = true_positives[..., steps], false_positives[..., steps]
+    return Ranking(np.append(np.inf, score[ends]), true_positives, false_positives)
 
 
 @dataclass(frozen=True, eq=False)
@@ -503,11 +508,11 @@ def reliability_curve(
     probability: np.ndarray, happened: np.ndarray, bins: int = CALIBRATION_BINS
 ) -> ReliabilityCurve:
     """Bins a probability of an event, (n,) in [0, 1], against whether it happened, bool (n,)."""
-    members = _bin_membership(probability, bins)
-    count = members.sum(axis=0)
+    bin_of_case = _bin_of(probability, bins)
+    count = np.bincount(bin_of_case, minlength=bins)
     return ReliabilityCurve(
-        said=_ratio(probability @ members, count),
-        seen=_ratio(happened.astype(np.float64) @ members, count),
+        said=_ratio(np.bincount(bin_of_case, probability, bins), count),
+        seen=_ratio(np.bincount(bin_of_case, happened, bins), count),
         share=count / len(probability),
     )
 
@@ -530,6 +535,8 @@ class Metric:
             the figure's n. For areas and F1 these are the positives, the scarcer side.
         is_proportion: Whether the value is a plain share of those cases.
         higher_is_better: Otherwise lower is.
+        grows_when_resampled: Whether drawing cases twice raises it. Calibration errors do: they
+            add up absolute gaps, and less data has larger ones by chance.
     """
 
     name: str
@@ -539,6 +546,7 @@ class Metric:
     rests_on: Callable[[Predictions], np.ndarray]
     is_proportion: bool = False
     higher_is_better: bool = True
+    grows_when_resampled: bool = False
 
 
 def _all_cases(predictions: Predictions) -> np.ndarray:
@@ -591,6 +599,7 @@ def _overall_metrics() -> tuple[Metric, ...]:
             "Expected calibration error",
             expected_calibration_error,
             higher_is_better=False,
+            grows_when_resampled=True,
         ),
     )
 
@@ -616,6 +625,7 @@ def _class_metrics() -> tuple[Metric, ...]:
             True,
             _of_class,
             higher_is_better=False,
+            grows_when_resampled=True,
         ),
     )
 
@@ -686,8 +696,8 @@ def _averages(metric: Metric) -> tuple[Metric, Metric]:
         )
 
     return (
-        average("macro", lambda p: macro_average(metric.compute(p))),
-        average("weighted", lambda p: weighted_average(metric.compute(p), p.support)),
+        average("macro", lambda p: macro_average(p.kept(metric.compute))),
+        average("weighted", lambda p: weighted_average(p.kept(metric.compute), p.support)),
     )
 
 
@@ -727,14 +737,27 @@ def _calibration_error(
     predictions: Predictions, probability: np.ndarray, happened: np.ndarray
 ) -> np.ndarray:
     # A bin's share times its gap is its summed (happened - probability) over the total weight.
-    gaps = (happened - probability)[:, None] * _bin_membership(probability, CALIBRATION_BINS)
-    return _ratio(np.abs(predictions.weights @ gaps).sum(axis=-1), predictions.total)
+    weighted_gaps = predictions.weights * (happened - probability)
+    bins = _bin_of(probability, CALIBRATION_BINS)
+    gaps = _sum_by_group(weighted_gaps, bins, CALIBRATION_BINS)
+    return _ratio(np.abs(gaps).sum(axis=-1), predictions.total)
 
 
-def _bin_membership(probability: np.ndarray, bins: int) -> np.ndarray:
-    """float (n, bins): 1 in the equal-width bin, upper edge included, that holds each case."""
+def _bin_of(probability: np.ndarray, bins: int) -> np.ndarray:
+    """int (n,): which of the equal-width bins, upper edges included, holds each probability."""
     inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
-    return np.eye(bins)[np.digitize(probability, inner_edges, right=True)]
+    return np.digitize(probability, inner_edges, right=True)
+
+
+def _sum_by_group(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Sums of values (..., n) over the cases of each group, int (n,). (..., groups).
+
+    Running sums and not a product with a one-hot matrix: threaded matrix products of this size
+    take thirty times longer while a training run keeps the processor busy.
+    """
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], np.arange(groups + 1))
+    return np.diff(_running_sum(values[..., order])[..., ends])
 
 
 def _running_sum(values: np.ndarray) -> np.ndarray:

@@ -129,6 +129,7 @@ def bootstrap_interval(
     samples: int = SAMPLES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    grows_when_resampled: bool = False,
 ) -> Interval:
     """Percentile interval of one figure over a bootstrap of lesions (Efron 1979).
 
@@ -138,6 +139,8 @@ def bootstrap_interval(
         predictions: Without weights of their own; choose subgroups with `Predictions.subset`.
         samples, seed: See `lesion_bootstrap_weights`.
         confidence: In (0, 1).
+        grows_when_resampled: As in `Metric`. The samples are then moved down until their median
+            is the value: the interval tells what other data of the same size would give.
 
     Returns:
         The interval, with n of all cases. Samples in which the metric is not defined are left
@@ -151,9 +154,11 @@ def bootstrap_interval(
             "Expected a metric that gives one value. Received: one per class; choose a class "
             "with `lambda p: metric(p)[..., k]`, or use `bootstrap_report`"
         )
-    low, high = _percentiles(drawn, confidence)
+    value = float(metric(predictions))
+    if grows_when_resampled:
+        drawn = _centred(drawn, value)
     n, n_lesions = _count(predictions, np.ones(len(predictions), dtype=bool))
-    return Interval(float(metric(predictions)), low, high, n, n_lesions)
+    return Interval(value, *_percentiles(drawn, confidence), n, n_lesions)
 
 
 def bootstrap_report(
@@ -178,16 +183,26 @@ def bootstrap_report(
         names = predictions.classes if metric.is_per_class else (None,)
         values = np.atleast_1d(metric.compute(predictions))
         rests_on = metric.rests_on(predictions).reshape(len(predictions), len(names))
-        of_metric = of_metric.reshape(-1, len(names))
+        of_metric = of_metric.reshape(samples, len(names))
         for k, name in enumerate(names):
-            n, n_lesions = _count(predictions, rests_on[:, k])
-            low, high = _percentiles(of_metric[:, k], confidence)
-            if metric.is_proportion and n and values[k] in (0.0, 1.0):
-                exact = wilson_interval(round(values[k] * n_lesions), n_lesions, confidence)
-                low, high = exact.low, exact.high
-            interval = Interval(float(values[k]), low, high, n, n_lesions)
+            counted = _count(predictions, rests_on[:, k])
+            interval = _report_interval(
+                metric, float(values[k]), of_metric[:, k], confidence, counted
+            )
             estimates.append(Estimate(metric.name, name, interval))
     return tuple(estimates)
+
+
+def _report_interval(
+    metric: Metric, value: float, drawn: np.ndarray, confidence: float, counted: tuple[int, int]
+) -> Interval:
+    n, n_lesions = counted
+    if metric.is_proportion and n and value in (0.0, 1.0):
+        exact = wilson_interval(round(value * n_lesions), n_lesions, confidence)
+        return Interval(value, exact.low, exact.high, n, n_lesions)
+    if metric.grows_when_resampled:
+        drawn = _centred(drawn, value)
+    return Interval(value, *_percentiles(drawn, confidence), n, n_lesions)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -376,7 +391,7 @@ def _bootstrap(
         )
     # All metrics see the same resample object, so they share its confusions and rankings.
     parts = [
-        [metric(part) for metric in metrics] for part in _resamples(predictions, samples, seed)
+        [part.kept(metric) for metric in metrics] for part in _resamples(predictions, samples, seed)
     ]
     return [np.concatenate(of_metric) for of_metric in zip(*parts, strict=True)]
 
@@ -385,6 +400,12 @@ def _resamples(predictions: Predictions, samples: int, seed: int) -> Iterator[Pr
     weights = lesion_bootstrap_weights(predictions.lesion_ids, samples, seed)
     for start in range(0, samples, SAMPLES_AT_ONCE):
         yield predictions.weighted(weights[start : start + SAMPLES_AT_ONCE])
+
+
+def _centred(drawn: np.ndarray, value: float) -> np.ndarray:
+    """Samples moved until their median is the value; errors, so never below 0."""
+    defined = drawn[np.isfinite(drawn)]
+    return np.maximum(drawn - np.median(defined) + value, 0.0) if len(defined) else drawn
 
 
 def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
