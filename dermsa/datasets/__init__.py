@@ -1,0 +1,1 @@
+"""Data sets: readers, splits by protocol, the decoded cache, augmentation."""

@@ -1,0 +1,81 @@
+"""Decoded images in one memory-mapped array, so that training never waits for JPEG decoding.
+
+One file per (data set, input size). Its name carries a fingerprint of the image files and of
+the resizing, so a changed data set or a changed resizing gets a new file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dermsa import images
+from dermsa.datasets.dataset import Dataset, DatasetError
+
+FORMAT = 1  # raise when the resizing in dermsa.images changes
+
+
+def cache_folder() -> Path:
+    """`DERMSA_CACHE`, else `~/.cache/dermsa`."""
+    return Path(os.environ.get("DERMSA_CACHE", "~/.cache/dermsa")).expanduser()
+
+
+def decoded(dataset: Dataset, size: tuple[int, int], progress: bool = True) -> np.ndarray:
+    """All images of a data set at the classifier's input size.
+
+    Args:
+        dataset: Rows in the order of its table.
+        size: Height and width in pixels.
+        progress: Shows a progress bar while decoding for the first time.
+
+    Returns:
+        Read-only memory map, uint8 `(n, height, width, 3)`, RGB.
+
+    Raises:
+        DatasetError: An image cannot be read; the message names the file.
+    """
+    path = cache_folder() / f"{dataset.name}-{size[0]}x{size[1]}-{_fingerprint(dataset)}.npy"
+    if not path.exists():
+        _build(dataset, size, path, progress)
+    return np.load(path, mmap_mode="r")
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256(f"format {FORMAT}".encode())
+    for image_id, path in zip(dataset.table["image_id"], dataset.table["path"], strict=True):
+        status = os.stat(path)
+        digest.update(f"{image_id} {status.st_size} {int(status.st_mtime)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(dataset: Dataset, size: tuple[int, int], path: Path, progress: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    os.close(handle)
+    shape = (len(dataset.table), *size, 3)
+    try:
+        array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+
+        def decode(item: tuple[int, str]) -> None:
+            row, file = item
+            try:
+                array[row] = images.to_model_input(images.load(file), size)
+            except images.ImageRefused as error:
+                raise DatasetError(f"{file}: {error}") from None
+
+        # Decoding and resizing release the interpreter's lock: threads use all cores.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = pool.map(decode, enumerate(dataset.table["path"]))
+            for _ in tqdm(jobs, "Decoding", len(dataset.table), disable=not progress):
+                pass
+        array.flush()
+        os.replace(partial, path)  # a reader never sees half a cache
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

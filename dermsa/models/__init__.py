@@ -1,0 +1,1 @@
+"""Backbones, the soft-attention block, and classifiers made of them (Keras)."""

@@ -1,0 +1,1 @@
+"""Training a classifier: configuration, trainer and the folders of runs."""

@@ -1,0 +1,378 @@
+"""Trains one run, from its configuration to its best weights.
+
+The network that is trained is `classifier(augment(image), forget(patient))["logits"]`: images
+arrive as uint8 straight from the decoded cache, and everything else happens on the device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from dermsa.datasets import cache, ham10000, splits
+from dermsa.datasets.augmentation import Augment, ForgetPatient
+from dermsa.datasets.dataset import Dataset, DatasetError, data_root
+from dermsa.evaluation import metrics
+from dermsa.evaluation.calibration import softmax
+from dermsa.losses import WeightedCrossEntropy, class_weights
+from dermsa.models import backbones
+from dermsa.models.classifier import build_classifier
+from dermsa.patient import VECTOR_SIZE, AgeScale, age_scale_of
+from dermsa.training.config import MONITORS, TrainingConfig
+from dermsa.training.runs import Run, RunError, write_atomically
+
+log = logging.getLogger("dermsa.training")
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+def train(run: Run, data: Path | None = None) -> None:
+    """Trains a run, or continues it from its checkpoint.
+
+    Args:
+        run: Its configuration says what to do; its folder takes all results.
+        data: The folder of the data sets; None for `data_root()`.
+
+    Raises:
+        DatasetError, RunError, Diverged: Also written into the status, as one sentence.
+    """
+    run.claim()
+    _keep_freed_memory()
+    handler = logging.FileHandler(run.folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        _train(run, run.config(), data)
+    except BaseException as error:
+        run.update(state="failed", error=f"{type(error).__name__}: {error}")
+        log.exception("The run failed.")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
+    keras.utils.set_random_seed(config.seed)
+    dataset = open_dataset(data)
+    parts = split_rows(run, config, dataset)
+    images = cache.decoded(dataset, config.classifier.input_size)
+    age_scale = training_age_scale(dataset, parts["train"])
+    examples = Examples(images, dataset.patient_vectors(age_scale), dataset.labels())
+
+    classifier = build_classifier(config.classifier, _starting_weights(config, data))
+    set_batchnorm_momentum(classifier, config.batchnorm_momentum)
+    steps = len(parts["train"]) // config.batch_size
+    if steps == 0:
+        raise DatasetError(
+            f"{len(parts['train'])} training images do not fill one batch of {config.batch_size}."
+        )
+    model = trainable_model(classifier, config, examples.labels[parts["train"]], steps)
+    first_epoch = restore(run.checkpoint, model) if run.checkpoint.exists() else 0
+
+    recorder = EpochRecorder(run, config, classifier, examples, parts["validation"])
+    run.update(state="running", epoch=first_epoch, epochs=config.epochs)
+    log.info(
+        "Training %s on %d images, validating on %d, epochs %d to %d of %d steps.",
+        run.id, len(parts["train"]), len(parts["validation"]), first_epoch + 1, config.epochs,
+        steps,
+    )
+    if first_epoch < config.epochs:
+        model.fit(
+            examples.batches(parts["train"], config.batch_size, config.seed, first_epoch),
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=config.epochs,
+            callbacks=[recorder],
+            shuffle=False,
+            verbose=0,
+        )
+    stopped = recorder.epochs_done(first_epoch) < config.epochs
+    run.update(state="stopped" if stopped else "finished", seconds_left=0)
+    log.info("The run is %s.", run.status()["state"])
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a step freed for the next step.
+
+    By default it gives every large buffer back to the system and takes it anew, page by page:
+    on two cores that halved the speed of a MobileNetV3Small training (32 against 62 images/s).
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not Linux with glibc
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(mmap_threshold, 2**30)
+
+
+class Examples:
+    """Images, patients and labels of a whole data set, served by row number."""
+
+    def __init__(self, images: np.ndarray, patients: np.ndarray, labels: np.ndarray):
+        self.images, self.patients, self.labels = images, patients, labels
+
+    def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        # Sorted reads of a memory map touch the disk in order.
+        order = np.argsort(rows)
+        images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        images[order] = self.images[rows[order]]
+        return {"image": images, "patient": self.patients[rows]}
+
+    def batches(
+        self, rows: np.ndarray, batch_size: int, seed: int, first_epoch: int
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Endless training batches; the order depends on seed and epoch alone."""
+        epoch = first_epoch
+        while True:
+            order = np.random.default_rng((seed, epoch)).permutation(rows)
+            for start in range(0, len(order) - batch_size + 1, batch_size):
+                chosen = order[start : start + batch_size]
+                yield self.inputs(chosen), self.labels[chosen]
+            epoch += 1
+
+
+def open_dataset(data: Path | None) -> Dataset:
+    """HAM10000 from the given folder or the configured one.
+
+    Raises:
+        DatasetError: None is configured, or it is not as expected.
+    """
+    data = data or data_root()
+    if data is None:
+        raise DatasetError(
+            "No data folder. Set DERMSA_DATA to the folder that holds ham10000/, or give --data."
+        )
+    return ham10000.read(data)
+
+
+def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Row numbers by part; the split is drawn once per run and then read from its folder."""
+    if run.split.exists():
+        split = splits.read_split(run.split)
+    else:
+        split = splits.draw(dataset, config.protocol, config.split_seed)
+        split.write(run.split)
+    random = np.random.default_rng(config.seed)
+    rows = {part: split.rows(dataset, part) for part in splits.PARTS}
+    if config.limit:
+        rows = {part: np.sort(random.permutation(of)[: config.limit]) for part, of in rows.items()}
+    return rows
+
+
+def training_age_scale(dataset: Dataset, train_rows: np.ndarray) -> AgeScale:
+    return age_scale_of(dataset.table["age"].to_numpy()[train_rows])
+
+
+def _starting_weights(config: TrainingConfig, data: Path | None) -> str | None:
+    if config.initial_weights == "none":
+        return None
+    if config.initial_weights == "imagenet":
+        record = backbones.backbone(config.classifier.backbone)
+        return backbones.find_weights(record, data or data_root()) or "imagenet"
+    if not Path(config.initial_weights).is_file():
+        raise RunError(f"There is no file of starting weights at {config.initial_weights}.")
+    return config.initial_weights
+
+
+def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
+    """Keras builds MobileNets with 0.999: far too slow to follow a fine-tuning."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = momentum
+
+
+def trainable_model(
+    classifier: keras.Model, config: TrainingConfig, labels: np.ndarray, steps: int
+) -> keras.Model:
+    """The classifier with augmentation in front, compiled with loss and optimiser."""
+    image = keras.Input((*config.classifier.input_size, 3), dtype="uint8", name="image")
+    patient = keras.Input((VECTOR_SIZE,), name="patient")
+    augmented = Augment(config.augmentation, config.seed, name="augment")(image)
+    forgotten = ForgetPatient(
+        config.forget_rate, config.forget_all_rate, config.seed, name="forget"
+    )(patient)
+    logits = classifier({"image": augmented, "patient": forgotten})["logits"]
+    model = keras.Model({"image": image, "patient": patient}, logits)
+    total = config.epochs * steps
+    warmup = min(config.warmup_steps, total // 2)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        total - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    counts = np.bincount(labels, minlength=len(config.classifier.classes))
+    model.compile(
+        keras.optimizers.AdamW(
+            schedule, weight_decay=config.weight_decay, epsilon=config.epsilon
+        ),
+        WeightedCrossEntropy(class_weights(config.class_weights, counts), config.label_smoothing),
+        jit_compile=keras.backend.backend() == "jax",  # XLA slows TensorFlow down on a CPU
+    )
+    return model
+
+
+class EpochRecorder(keras.callbacks.Callback):
+    """After every epoch: validates, keeps the best weights, writes metrics and a checkpoint.
+
+    SIGTERM and SIGINT end the training after the current batch.
+    """
+
+    HEARTBEAT_SECONDS = 5
+
+    def __init__(
+        self,
+        run: Run,
+        config: TrainingConfig,
+        classifier: keras.Model,
+        examples: Examples,
+        rows: np.ndarray,
+    ):
+        super().__init__()
+        self.run, self.config, self.classifier = run, config, classifier
+        self.examples, self.rows = examples, rows
+        self.stopping = False
+        self._previous_handlers: dict = {}
+
+    def epochs_done(self, otherwise: int) -> int:
+        table = self.run.metrics()
+        return int(table["epoch"].max()) if len(table) else otherwise
+
+    def on_train_begin(self, logs=None):
+        self._beat = self._started = time.monotonic()
+        self._batches = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._previous_handlers[number] = signal.signal(number, self._stop)
+            except ValueError:  # not in the main thread: whoever runs it stops it
+                break
+
+    def on_train_end(self, logs=None):
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+
+    def _stop(self, *_):
+        self.stopping = True
+        self.run.update(state="stopping")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        if self.stopping:
+            self.model.stop_training = True
+        now = time.monotonic()
+        if now - self._beat < self.HEARTBEAT_SECONDS:
+            return
+        self._beat = now
+        steps = self.params["steps"]
+        first = self.run.status().get("epoch", 0)
+        done = first + (batch + 1) / steps
+        per_step = (now - self._started) / self._batches
+        self.run.update(
+            progress=done / self.config.epochs,
+            seconds_left=round((self.config.epochs - done) * steps * per_step),
+        )
+        if logs and not np.isfinite(logs["loss"]):
+            raise Diverged(
+                "The loss became infinite or no number. Lower the learning rate and start again; "
+                "the last good checkpoint was kept."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.stopping:  # a partial epoch is done again when the run resumes
+            return
+        if not np.isfinite(logs["loss"]):
+            raise Diverged("The loss became infinite or no number; lower the learning rate.")
+        training_seconds = time.monotonic() - self._epoch_started
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": logs["loss"],
+            **self._validate(),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(training_seconds, 1),
+        }
+        table = self.run.metrics()
+        if len(table):
+            table = table[table["epoch"] <= epoch]  # a resumed run repeats what came after
+        monitor = self.config.monitor
+        best = MONITORS[monitor]([*(table[monitor] if len(table) else ()), row[monitor]])
+        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+        if row[monitor] == best:
+            partial = self.run.folder / ".best.partial.weights.h5"
+            self.classifier.save_weights(partial)
+            partial.replace(self.run.best_weights)
+        # Weights first, then the row, then the checkpoint: whatever a crash leaves, the epoch
+        # is either complete or repeated.
+        write_atomically(self.run.folder / "metrics.csv", table.to_csv(index=False).encode())
+        save(self.run.checkpoint, self.model, epoch + 1)
+        self.run.update(epoch=epoch + 1, best={monitor: best})
+        log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+
+    def _validate(self) -> dict[str, float]:
+        logits = predict_logits(self.classifier, self.examples, self.rows)
+        labels = self.examples.labels[self.rows]
+        predictions = metrics.Predictions(labels, softmax(logits), self.config.classifier.classes)
+        return {
+            "loss": float(metrics.log_loss(predictions)),
+            "accuracy": float(metrics.accuracy(predictions)),
+            "macro_recall": float(metrics.macro_recall(predictions)),
+            "macro_auc": float(metrics.macro_average(metrics.roc_auc(predictions))),
+        }
+
+
+def predict_logits(
+    classifier: keras.Model, examples: Examples, rows: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Logits float32 `(n, classes)` of the given rows."""
+    logits = []
+    for start in range(0, len(rows), batch_size):
+        inputs = examples.inputs(rows[start : start + batch_size])
+        inputs["image"] = inputs["image"].astype(np.float32)
+        logits.append(classifier.predict_on_batch(inputs)["logits"])
+    return np.concatenate(logits)
+
+
+def save(path: Path, model: keras.Model, epoch: int) -> None:
+    """Writes weights, seeds and optimiser state, so that `restore` continues exactly."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"v{i:05}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, epoch=epoch, **arrays)
+    partial.replace(path)
+
+
+def restore(path: Path, model: keras.Model) -> int:
+    """Loads what `save` wrote; returns the number of finished epochs.
+
+    Raises:
+        RunError: The checkpoint belongs to another network.
+    """
+    model.optimizer.build(model.trainable_variables)
+    variables = _state(model)
+    with np.load(path) as arrays:
+        if len(arrays.files) != len(variables) + 1:
+            raise RunError(f"{path} does not belong to this classifier.")
+        for i, variable in enumerate(variables):
+            value = arrays[f"v{i:05}"]
+            if tuple(value.shape) != tuple(variable.shape):
+                raise RunError(f"{path} does not belong to this classifier.")
+            variable.assign(value)
+        return int(arrays["epoch"])
+
+
+def _state(model: keras.Model) -> list:
+    return [*model.variables, *model.optimizer.variables]
