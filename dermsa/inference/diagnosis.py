@@ -1,0 +1,192 @@
+"""The answer for one lesion, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dermsa.inference.quality import Finding
+from dermsa.patient import Patient
+
+
+@dataclass(frozen=True)
+class MeasuredRate:
+    """A proportion measured on test lesions, with its 95 % interval and number of cases."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Triage:
+    """Whether to refer, by the probability of malignancy.
+
+    Attributes:
+        refer: `malignancy >= threshold`.
+        threshold: Chosen on validation to reach `target_sensitivity` there.
+        target_sensitivity: 0 to 1.
+        sensitivity: Of that threshold, measured on the test lesions.
+        specificity: Likewise.
+    """
+
+    refer: bool
+    threshold: float
+    target_sensitivity: float
+    sensitivity: MeasuredRate
+    specificity: MeasuredRate
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How far the photo lies from what the model was trained on.
+
+    Attributes:
+        unfamiliar: `score > threshold`: the probabilities should not be relied on.
+        score: Distance of the photo's features from the training photos', unitless.
+        threshold: Exceeded by `false_alarm_rate` of the validation photos.
+        false_alarm_rate: 0 to 1.
+    """
+
+    unfamiliar: bool
+    score: float
+    threshold: float
+    false_alarm_rate: float
+
+
+@dataclass(frozen=True)
+class PhotoExplanation:
+    """What one photo contributed.
+
+    Attributes:
+        rgb: The upright photo, uint8 `(h, w, 3)`.
+        attention_map: float32 `(h, w)`, 0 to 1 (relative to its maximum); 0 where the photo was
+            cropped away.
+        evidence_map: float32 `(classes, h, w)`, in logits per position of `evidence_grid`; 0
+            where the photo was cropped away.
+        evidence_grid: float32 `(classes, h', w')`, in logits, the network's own exact terms,
+            divided by the number of photos: bias + all grids + patient evidence = logits.
+        crop: (top, left, height, width) of what the model saw, in pixels of `rgb`.
+        quality: Findings about the picture; empty when it is fine.
+        novelty: None where the model has no measure of it.
+    """
+
+    rgb: np.ndarray
+    attention_map: np.ndarray
+    evidence_map: np.ndarray
+    evidence_grid: np.ndarray
+    crop: tuple[int, int, int, int]
+    quality: tuple[Finding, ...]
+    novelty: Novelty | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer for one lesion, from one or several photos of it.
+
+    All arrays over classes are in the order of `classes`. Before the temperature,
+    `logits = bias + image_evidence + patient_evidence` holds exactly.
+
+    Attributes:
+        classes: Codes of the diagnoses.
+        probabilities: Calibrated, float64 `(classes,)`, sum to 1.
+        malignancy: Sum of the probabilities of the malignant classes.
+        triage: Whether to refer.
+        prediction_set: Codes that cannot be ruled out at the stated coverage, most probable
+            first.
+        coverage: Coverage the set was calibrated for, 0 to 1.
+        logits: float64 `(classes,)`.
+        bias: float64 `(classes,)`.
+        image_evidence: float64 `(classes,)`: all positions of all photos together.
+        patient_evidence: float64 `(classes,)`.
+        patient_contributions: For each property of the patient (age, sex, localization) its
+            share of the patient evidence against "all unknown": exact Shapley values, float64
+            `(classes,)`. They sum to `patient_evidence - patient_evidence of an unknown patient`.
+        if_unknown: For each known property, and "all" where several are known, the calibrated
+            probabilities had it been unknown.
+        patient: As given.
+        photos: One explanation per photo.
+        model: Name of the model.
+        model_version: Its version.
+        model_sha256: Hash of its file.
+        seconds: Wall time of the whole diagnosis, decoding included.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    malignancy: float
+    triage: Triage
+    prediction_set: tuple[str, ...]
+    coverage: float
+    logits: np.ndarray
+    bias: np.ndarray
+    image_evidence: np.ndarray
+    patient_evidence: np.ndarray
+    patient_contributions: dict[str, np.ndarray]
+    if_unknown: dict[str, np.ndarray]
+    patient: Patient
+    photos: tuple[PhotoExplanation, ...]
+    model: str
+    model_version: str
+    model_sha256: str
+    seconds: float
+
+    @property
+    def best(self) -> str:
+        """Code of the most probable diagnosis."""
+        return self.classes[int(np.argmax(self.probabilities))]
+
+    def to_dict(self) -> dict:
+        """The answer as JSON-ready values, without the pictures and maps at image size."""
+
+        def by_class(values: np.ndarray) -> dict[str, float]:
+            return dict(zip(self.classes, np.round(values, 6).tolist(), strict=True))
+
+        return {
+            "model": self.model,
+            "model_version": self.model_version,
+            "model_sha256": self.model_sha256,
+            "patient": {
+                "age": self.patient.age,
+                "sex": self.patient.sex,
+                "localization": self.patient.localization,
+            },
+            "diagnosis": self.best,
+            "probabilities": by_class(self.probabilities),
+            "malignancy": round(self.malignancy, 6),
+            "refer": self.triage.refer,
+            "triage": _plain(self.triage),
+            "prediction_set": list(self.prediction_set),
+            "prediction_set_coverage": self.coverage,
+            "logits": by_class(self.logits),
+            "bias": by_class(self.bias),
+            "image_evidence": by_class(self.image_evidence),
+            "patient_evidence": by_class(self.patient_evidence),
+            "patient_contributions": {
+                name: by_class(values) for name, values in self.patient_contributions.items()
+            },
+            "probabilities_if_unknown": {
+                name: by_class(values) for name, values in self.if_unknown.items()
+            },
+            "photos": [
+                {
+                    "size": list(photo.rgb.shape[:2]),
+                    "crop": list(photo.crop),
+                    "quality": [_plain(finding) for finding in photo.quality],
+                    "novelty": _plain(photo.novelty),
+                    "evidence_grid": {
+                        code: np.round(grid, 6).tolist()
+                        for code, grid in zip(self.classes, photo.evidence_grid, strict=True)
+                    },
+                }
+                for photo in self.photos
+            ],
+            "seconds": round(self.seconds, 4),
+            "note": "Decision support for research use; not a medical device.",
+        }
+
+
+def _plain(record: object) -> object:
+    return None if record is None else asdict(record)

@@ -1,0 +1,118 @@
+"""The models in `weights/`: finding, checking and opening them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CARD = "card.json"
+DEFAULT_MODEL_FILE = "default"
+
+
+class ModelError(ValueError):
+    """A model that is missing, damaged or not as expected; the message says how to mend it."""
+
+
+def weights_folder() -> Path:
+    """`DERMSA_WEIGHTS`, else `weights/` beside the package."""
+    default = Path(__file__).resolve().parents[2] / "weights"
+    return Path(os.environ.get("DERMSA_WEIGHTS", default)).expanduser()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk, its files checked against the hashes of its card."""
+
+    name: str
+    folder: Path
+    card: dict
+    onnx: bytes
+    novelty: dict[str, np.ndarray] | None
+
+
+def model_names() -> list[str]:
+    """Names of all models with a card; the default model first."""
+    names = sorted(path.parent.name for path in weights_folder().glob(f"*/{CARD}"))
+    default = _default_name()
+    return sorted(names, key=lambda name: name != default)
+
+
+def default_model() -> str:
+    """Name of the model that answers when none is named.
+
+    Raises:
+        ModelError: There is no model.
+    """
+    names = model_names()
+    if not names:
+        raise ModelError(
+            f"There is no model in {weights_folder()}. Get the project's weights folder again, or "
+            "train and export one: `python -m dermsa train`, then `python -m dermsa export`."
+        )
+    return names[0]
+
+
+def read_card(name: str) -> dict:
+    """The card of a model, without opening the model.
+
+    Raises:
+        ModelError: No such model, or an unreadable card.
+    """
+    if name not in model_names():
+        raise ModelError(
+            f"There is no model {str(name)[:60]!r}. "
+            f"There are: {', '.join(model_names()) or 'none'}."
+        )
+    path = weights_folder() / name / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(card["files"], dict) and card["classes"]
+        return card
+    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        raise ModelError(f"The card {path} is damaged; get this model's folder again.") from None
+
+
+def open_model(name: str) -> Model:
+    """Reads a model and checks its files against its card.
+
+    Raises:
+        ModelError: Missing or damaged files.
+    """
+    card = read_card(name)
+    folder = weights_folder() / name
+    content = {file: _checked(folder / file, sha256) for file, sha256 in card["files"].items()}
+    novelty = None
+    if "novelty.npz" in content:
+        with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
+            novelty = {key: arrays[key] for key in arrays.files}
+    return Model(name, folder, card, content["model.onnx"], novelty)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise ModelError(
+            f"The file {path.name} of the model {path.parent.name} is missing; get this model's "
+            "folder again or choose another model."
+        ) from None
+    if sha256_of(content) != sha256:
+        raise ModelError(
+            f"The file {path.name} of the model {path.parent.name} is damaged (its hash differs "
+            "from the card's); get this model's folder again or choose another model."
+        )
+    return content
+
+
+def _default_name() -> str | None:
+    path = weights_folder() / DEFAULT_MODEL_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None

@@ -1,0 +1,80 @@
+"""From a Keras classifier to the ONNX file that is served."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from dermsa.models.classifier import OUTPUTS
+
+
+def to_onnx(classifier: keras.Model) -> bytes:
+    """Converts a classifier; inputs and outputs keep their names.
+
+    In the file the numbers of images and of patients are free of each other: one image may meet
+    several patients (or the reverse), and `logits` and `patient_evidence` broadcast. So one pass
+    over the image answers every "what if the patient were ...".
+
+    Args:
+        classifier: From `build_classifier`, on the TensorFlow backend.
+
+    Returns:
+        The content of an ONNX file: inputs `image`, `patient`; outputs `classifier.OUTPUTS`.
+
+    Raises:
+        RuntimeError: Another backend than TensorFlow runs.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # tf2onnx prints the traceback of an optimiser that is run again below.
+        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            classifier.export(path, format="onnx", verbose=False)
+        model = onnx.load(path)
+    model = _optimised(_with_vector_constants(model))
+    _name_dimensions(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert {output.name for output in model.graph.output} == set(OUTPUTS)
+    return model.SerializeToString()
+
+
+def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Scalars become vectors of one: on a scalar, tf2onnx's transpose optimiser gives up.
+
+    It would leave a pair of transposes around every hard-swish, at twice the running time.
+    """
+    elementwise = {"Add", "Mul", "Sub", "Div"}
+    names = {name for node in model.graph.node if node.op_type in elementwise for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name in names and len(tensor.dims) == 0:
+            vector = numpy_helper.to_array(tensor).reshape(1)
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(vector), tensor.name))
+    return model
+
+
+def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+    from tf2onnx.graph import GraphUtil
+
+    return GraphUtil.optimize_model_proto(model, catch_errors=False)
+
+
+def _name_dimensions(model: onnx.ModelProto) -> None:
+    """Free dimensions get names that say what may differ from what."""
+    by_image = {"image", "attention_map", "evidence_map", "embedding"}
+    for value in [*model.graph.input, *model.graph.output]:
+        first = value.type.tensor_type.shape.dim[0]
+        if value.name in by_image:
+            first.dim_param = "images"
+        else:
+            first.dim_param = "answers" if value.name == "logits" else "patients"
+    del model.graph.value_info[:]
