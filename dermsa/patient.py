@@ -80,9 +80,7 @@ class Patient:
 
     def known(self) -> tuple[str, ...]:
         """The names of the properties that are known, in the order of `PROPERTIES`."""
-        return tuple(
-            name for name in PROPERTIES if getattr(self, name) not in (None, UNKNOWN)
-        )
+        return tuple(name for name in PROPERTIES if getattr(self, name) not in (None, UNKNOWN))
 
     def encode(self, age_scale: AgeScale) -> np.ndarray:
         """The patient vector, float32 `(21,)`."""

@@ -56,3 +56,17 @@ def data_root() -> Path | None:
         return Path(configured).expanduser()
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return beside if beside.is_dir() else None
+
+
+def require_root(folder: str | os.PathLike | None = None) -> Path:
+    """The given folder, else `data_root()`.
+
+    Raises:
+        DatasetError: None is configured.
+    """
+    root = folder or data_root()
+    if root is None:
+        raise DatasetError(
+            "No data folder. Set DERMSA_DATA to the folder that holds ham10000/, or give --data."
+        )
+    return Path(root)

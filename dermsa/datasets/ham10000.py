@@ -1,8 +1,8 @@
 """HAM10000 (Tschandl, Rosendahl, Kittler 2018): the reader of its official folder.
 
-    <root>/ham10000/HAM10000_metadata.csv
-    <root>/ham10000/HAM10000_images/<image_id>.jpg          (or _part_1 and _part_2)
-    <root>/ham10000/HAM10000_segmentations/<image_id>_segmentation.png   (optional)
+<root>/ham10000/HAM10000_metadata.csv
+<root>/ham10000/HAM10000_images/<image_id>.jpg          (or _part_1 and _part_2)
+<root>/ham10000/HAM10000_segmentations/<image_id>_segmentation.png   (optional)
 """
 
 from __future__ import annotations
@@ -31,12 +31,7 @@ def read(root: str | os.PathLike) -> Dataset:
     """
     folder = _folder(Path(root))
     table = _metadata(folder)
-    files = {
-        path.stem: str(path)
-        for name in IMAGE_FOLDERS
-        for path in (folder / name).glob("*.jpg")
-    }
-    table["path"] = table["image_id"].map(files)
+    table["path"] = table["image_id"].map(image_files(root))
     missing = table["path"].isna()
     if missing.all():
         raise DatasetError(
@@ -50,6 +45,15 @@ def read(root: str | os.PathLike) -> Dataset:
             "for the list."
         )
     return Dataset("ham10000", HAM10000_CLASSES, table)
+
+
+def image_files(root: str | os.PathLike) -> dict[str, str]:
+    """Paths of the images that are there, by image id."""
+    return {
+        path.stem: str(path)
+        for name in IMAGE_FOLDERS
+        for path in (_folder(Path(root)) / name).glob("*.jpg")
+    }
 
 
 def mask_path(root: str | os.PathLike, image_id: str) -> Path:

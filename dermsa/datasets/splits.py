@@ -127,7 +127,5 @@ def lesion_split(
 def draw(dataset: Dataset, protocol: str, seed: int = 0) -> Split:
     """Draws a split by the name of its protocol."""
     if protocol != "lesion":
-        raise ValueError(
-            f"Unknown protocol {protocol!r}. Expected one of: {', '.join(PROTOCOLS)}."
-        )
+        raise ValueError(f"Unknown protocol {protocol!r}. Expected one of: {', '.join(PROTOCOLS)}.")
     return lesion_split(dataset, seed)

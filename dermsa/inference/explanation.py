@@ -97,9 +97,7 @@ def _resize(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grid, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _paste(
-    part: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]
-) -> np.ndarray:
+def _paste(part: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]) -> np.ndarray:
     top, left, height, width = crop
     if (height, width) == tuple(shape):
         return part

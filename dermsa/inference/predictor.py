@@ -130,9 +130,7 @@ class Predictor:
             PhotoExplanation(
                 rgb=rgb,
                 attention_map=explanation.attention_at_image_size(attention, crop, shape),
-                evidence_map=explanation.evidence_at_image_size(
-                    grid, attention.shape, crop, shape
-                ),
+                evidence_map=explanation.evidence_at_image_size(grid, attention.shape, crop, shape),
                 evidence_grid=grid / photos,
                 crop=crop,
                 quality=quality.findings(rgb),
@@ -174,9 +172,7 @@ def _if_unknown(patient: Patient, probabilities: np.ndarray) -> dict[str, np.nda
     """Rows of `probabilities` (8, classes) for each known property hidden, and for all."""
     rows = dict(zip(explanation.SUBSETS, probabilities, strict=True))
     known = patient.known()
-    answers = {
-        name: rows[tuple(other for other in PROPERTIES if other != name)] for name in known
-    }
+    answers = {name: rows[tuple(other for other in PROPERTIES if other != name)] for name in known}
     if len(known) > 1:
         answers["all"] = rows[()]
     return answers

@@ -177,9 +177,7 @@ def _tensor_at(network: keras.Model, cut: Cut) -> keras.KerasTensor:
     if not cut.consumer:
         return layer.output
     inside = set(network.layers)
-    followers = [
-        node.operation for node in layer._outbound_nodes if node.operation in inside
-    ]
+    followers = [node.operation for node in layer._outbound_nodes if node.operation in inside]
     if len(followers) != 1:
         raise ValueError(f"Expected one layer after {cut.layer}. Found: {len(followers)}.")
     return followers[0].output

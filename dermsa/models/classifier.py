@@ -201,9 +201,7 @@ class SumOfEvidence(keras.layers.Layer):
     """
 
     def build(self, input_shape):
-        self.bias = self.add_weight(
-            name="bias", shape=(input_shape[1][-1],), initializer="zeros"
-        )
+        self.bias = self.add_weight(name="bias", shape=(input_shape[1][-1],), initializer="zeros")
 
     def call(self, inputs):
         evidence_map, patient_evidence = inputs

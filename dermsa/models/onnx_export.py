@@ -54,7 +54,9 @@ def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     It would leave a pair of transposes around every hard-swish, at twice the running time.
     """
     elementwise = {"Add", "Mul", "Sub", "Div"}
-    names = {name for node in model.graph.node if node.op_type in elementwise for name in node.input}
+    names = {
+        name for node in model.graph.node if node.op_type in elementwise for name in node.input
+    }
     for tensor in model.graph.initializer:
         if tensor.name in names and len(tensor.dims) == 0:
             vector = numpy_helper.to_array(tensor).reshape(1)

@@ -1,12 +1,12 @@
 """Runs on disk: `runs/<run id>/` is the registry, and the only truth about a run.
 
-    config.json     the TrainingConfig, with versions and the git commit
-    status.json     state, process, heartbeat, epoch, time left, error
-    metrics.csv     a row per epoch
-    train.log       what the training printed
-    split.csv       which image belongs to which part
-    best.weights.h5 the classifier's weights at the best epoch
-    checkpoint/     full state for resuming
+config.json     the TrainingConfig, with versions and the git commit
+status.json     state, process, heartbeat, epoch, time left, error
+metrics.csv     a row per epoch
+train.log       what the training printed
+split.csv       which image belongs to which part
+best.weights.h5 the classifier's weights at the best epoch
+checkpoint/     full state for resuming
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ def git_commit() -> str | None:
     try:
         described = subprocess.run(
             ["git", "-C", folder, "describe", "--always", "--abbrev=12", "--dirty=+"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -19,7 +19,7 @@ import pandas as pd
 
 from dermsa.datasets import cache, ham10000, splits
 from dermsa.datasets.augmentation import Augment, ForgetPatient
-from dermsa.datasets.dataset import Dataset, DatasetError, data_root
+from dermsa.datasets.dataset import Dataset, DatasetError, data_root, require_root
 from dermsa.evaluation import metrics
 from dermsa.evaluation.calibration import softmax
 from dermsa.losses import WeightedCrossEntropy, class_weights
@@ -64,7 +64,7 @@ def train(run: Run, data: Path | None = None) -> None:
 
 def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
     keras.utils.set_random_seed(config.seed)
-    dataset = open_dataset(data)
+    dataset = ham10000.read(require_root(data))
     parts = split_rows(run, config, dataset)
     images = cache.decoded(dataset, config.classifier.input_size)
     age_scale = training_age_scale(dataset, parts["train"])
@@ -84,7 +84,11 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
     run.update(state="running", epoch=first_epoch, epochs=config.epochs)
     log.info(
         "Training %s on %d images, validating on %d, epochs %d to %d of %d steps.",
-        run.id, len(parts["train"]), len(parts["validation"]), first_epoch + 1, config.epochs,
+        run.id,
+        len(parts["train"]),
+        len(parts["validation"]),
+        first_epoch + 1,
+        config.epochs,
         steps,
     )
     if first_epoch < config.epochs:
@@ -145,20 +149,6 @@ class Examples:
             epoch += 1
 
 
-def open_dataset(data: Path | None) -> Dataset:
-    """HAM10000 from the given folder or the configured one.
-
-    Raises:
-        DatasetError: None is configured, or it is not as expected.
-    """
-    data = data or data_root()
-    if data is None:
-        raise DatasetError(
-            "No data folder. Set DERMSA_DATA to the folder that holds ham10000/, or give --data."
-        )
-    return ham10000.read(data)
-
-
 def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, np.ndarray]:
     """Row numbers by part; the split is drawn once per run and then read from its folder."""
     if run.split.exists():
@@ -217,9 +207,7 @@ def trainable_model(
     )
     counts = np.bincount(labels, minlength=len(config.classifier.classes))
     model.compile(
-        keras.optimizers.AdamW(
-            schedule, weight_decay=config.weight_decay, epsilon=config.epsilon
-        ),
+        keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=config.epsilon),
         WeightedCrossEntropy(class_weights(config.class_weights, counts), config.label_smoothing),
         jit_compile=keras.backend.backend() == "jax",  # XLA slows TensorFlow down on a CPU
     )

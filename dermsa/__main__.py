@@ -1,0 +1,7 @@
+"""`python -m dermsa`"""
+
+import sys
+
+from dermsa.cli import main
+
+sys.exit(main())

@@ -1,0 +1,158 @@
+"""Many photos, one row each: what `python -m dermsa predict` writes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from dermsa import images
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient, PatientError, parse
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+PATIENT_COLUMNS = ("age", "sex", "localization")
+BATCH = 16
+
+
+class TableError(ValueError):
+    """A table of patients that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo's answer, or why there is none.
+
+    Attributes:
+        image_id: File name without its suffix.
+        probabilities: float64 `(classes,)`, calibrated; None where there is an error.
+        error: One sentence; "" where there is an answer.
+    """
+
+    image_id: str
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+def columns(predictor: Predictor) -> list[str]:
+    """Header of the table."""
+    return [
+        "image_id", "model", *predictor.classes, "diagnosis", "malignancy", "refer", "error",
+    ]  # fmt: skip
+
+
+def cells(predictor: Predictor, row: Row) -> list[str]:
+    """A row in the order of `columns`."""
+    if row.probabilities is None:
+        empty = [""] * (len(predictor.classes) + 3)
+        return [row.image_id, predictor.model.name, *empty, row.error]
+    malignancy = predictor.malignancy(row.probabilities)
+    return [
+        row.image_id,
+        predictor.model.name,
+        *(f"{p:.6f}" for p in row.probabilities),
+        predictor.classes[int(np.argmax(row.probabilities))],
+        f"{malignancy:.6f}",
+        "yes" if malignancy >= predictor.operating_point["threshold"] else "no",
+        "",
+    ]
+
+
+def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """Files as given, and everything in folders whose name says it is a picture, sorted."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        else:
+            files.append(path)
+    return files
+
+
+def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], list[str]]:
+    """Reads a CSV with `image_id` and any of age, sex, localization.
+
+    Returns:
+        By image id the patient, or a sentence where the row is wrong; and warnings.
+
+    Raises:
+        TableError: No CSV, or no column `image_id`.
+    """
+    patients: dict[str, Patient | str] = {}
+    warnings: list[str] = []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if "image_id" not in (reader.fieldnames or ()):
+                raise TableError(
+                    f"The table {path} has no column image_id. Expected the columns image_id, "
+                    "age, sex, localization."
+                )
+            for row in reader:
+                image_id = Path((row["image_id"] or "").strip()).stem
+                if image_id in patients:
+                    warnings.append(f"{image_id}: listed twice; the last row counts.")
+                try:
+                    patient, notes = parse(*(row.get(name) for name in PATIENT_COLUMNS))
+                except PatientError as error:
+                    patients[image_id] = str(error)
+                    continue
+                patients[image_id] = patient
+                warnings += [f"{image_id}: {note}" for note in notes]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"The table {path} cannot be read: {error}") from None
+    return patients, warnings
+
+
+def predict_files(
+    predictor: Predictor, files: Iterable[Path], patients: dict[str, Patient | str]
+) -> Iterator[Row]:
+    """Answers file by file, in their order, holding only a few pictures in memory.
+
+    A file that cannot be read, or a patient row that is wrong, becomes a row with its error.
+    """
+    unknown = Patient()
+
+    def prepare(path: Path) -> tuple[str, np.ndarray | None, np.ndarray | None, str]:
+        patient = patients.get(path.stem, unknown)
+        if isinstance(patient, str):
+            return path.stem, None, None, patient
+        try:
+            rgb = images.load(path)
+        except images.ImageRefused as error:
+            return path.stem, None, None, str(error)
+        seen = images.to_model_input(rgb, predictor.engine.input_size)
+        return path.stem, seen, patient.encode(predictor.age_scale), ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in _batches(_ahead(pool, prepare, files)):
+            good = [item for item in batch if not item[3]]
+            answers = iter(())
+            if good:
+                logits = predictor.logits(
+                    np.stack([item[1] for item in good]), np.stack([item[2] for item in good])
+                )
+                answers = iter(predictor.probabilities(logits))
+            for image_id, _, _, error in batch:
+                yield Row(image_id, None if error else next(answers), error)
+
+
+def _ahead(pool: ThreadPoolExecutor, function, items: Iterable) -> Iterator:
+    """Like `pool.map`, but only two batches ahead: a million files must not fill the memory."""
+    items = iter(items)
+    waiting: list[Future] = [pool.submit(function, item) for item in islice(items, 2 * BATCH)]
+    while waiting:
+        done = waiting.pop(0).result()
+        waiting += [pool.submit(function, item) for item in islice(items, 1)]
+        yield done
+
+
+def _batches(items: Iterator) -> Iterator[list]:
+    while batch := list(islice(items, BATCH)):
+        yield batch
