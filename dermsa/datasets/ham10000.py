@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _metadata(folder: Path) -> pd.DataFrame:
     path = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
     try:
         table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, csv.Error, OSError) as error:
         raise DatasetError(f"{path} is not a readable table: {error}") from None
     lacking = [name for name in COLUMNS if name not in table.columns]
     if lacking:
@@ -90,10 +91,10 @@ def _metadata(folder: Path) -> pd.DataFrame:
     table["age"] = pd.to_numeric(table["age"], errors="coerce")
     for name, values in (("sex", SEXES), ("localization", LOCALIZATIONS)):
         table[name] = table[name].fillna(UNKNOWN).where(table[name].isin(values), UNKNOWN)
-    strange = sorted(set(table["dx"]) - set(HAM10000_CLASSES))
+    strange = sorted(map(str, set(table["dx"]) - set(HAM10000_CLASSES)))
     if strange:
         raise DatasetError(
-            f"{path} has diagnoses that HAM10000 does not have: {', '.join(map(str, strange))}."
+            f"{path} has diagnoses that HAM10000 does not have: {', '.join(strange)}."
         )
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
