@@ -1,0 +1,99 @@
+"""The decoded cache: right, renewed when the pictures change, and never half written."""
+
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from dermsa import images
+from dermsa.datasets import cache, ham10000
+from dermsa.datasets.dataset import DatasetError
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def dataset(synthetic_data, tmp_path):
+    """A copy whose pictures may be changed, of its first ten photos."""
+    shutil.copytree(synthetic_data / "ham10000", tmp_path / "ham10000")
+    return ham10000.read(tmp_path).subset(np.arange(10))
+
+
+def test_it_holds_what_a_model_sees(dataset, folder):
+    array = cache.decoded(dataset, SIZE, progress=False)
+    assert array.shape == (10, *SIZE, 3) and array.dtype == np.uint8
+    for row, path in enumerate(dataset.table["path"]):
+        np.testing.assert_array_equal(array[row], images.to_model_input(images.load(path), SIZE))
+
+
+def test_it_is_a_read_only_map_of_a_file(dataset, folder):
+    array = cache.decoded(dataset, SIZE, progress=False)
+    assert isinstance(array, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 0
+    assert [path.suffix for path in folder.iterdir()] == [".npy"]
+
+
+def test_the_second_time_nothing_is_decoded(dataset, folder, monkeypatch):
+    first = np.array(cache.decoded(dataset, SIZE, progress=False))
+    monkeypatch.setattr(images, "load", lambda *_: pytest.fail("decoded again"))
+    np.testing.assert_array_equal(cache.decoded(dataset, SIZE, progress=False), first)
+
+
+def test_a_changed_picture_is_decoded_again(dataset, folder):
+    before = np.array(cache.decoded(dataset, SIZE, progress=False))
+    path = dataset.table["path"].iloc[3]
+    cv2.imwrite(path, np.zeros((96, 128, 3), np.uint8))
+    after = cache.decoded(dataset, SIZE, progress=False)
+    assert not after[3].any()
+    np.testing.assert_array_equal(np.delete(after, 3, 0), np.delete(before, 3, 0))
+
+
+def test_a_picture_with_another_time_is_decoded_again(dataset, folder):
+    cache.decoded(dataset, SIZE, progress=False)
+    os.utime(dataset.table["path"].iloc[0], (1, 1))
+    cache.decoded(dataset, SIZE, progress=False)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_sizes_and_selections_have_files_of_their_own(dataset, folder):
+    whole = cache.decoded(dataset, SIZE, progress=False)
+    assert cache.decoded(dataset, (32, 32), progress=False).shape == (10, 32, 32, 3)
+    part = cache.decoded(dataset.subset(np.array([2, 7])), SIZE, progress=False)
+    np.testing.assert_array_equal(part, whole[[2, 7]])
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_damaged_picture_is_named_and_nothing_is_left_behind(dataset, folder):
+    path = dataset.table["path"].iloc[4]
+    with open(path, "wb") as file:
+        file.write(b"no picture at all")
+    with pytest.raises(DatasetError, match=os.path.basename(path)):
+        cache.decoded(dataset, SIZE, progress=False)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_broken_off_build_is_not_taken_for_a_cache(dataset, folder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "to_model_input", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.decoded(dataset, SIZE, progress=False)
+    assert list(folder.iterdir()) == []
+    assert cache.decoded(dataset, SIZE, progress=False)[0].any()
+
+
+def test_the_folder_can_be_chosen(folder, monkeypatch):
+    assert cache.cache_folder() == folder
+    monkeypatch.delenv("DERMSA_CACHE")
+    assert cache.cache_folder().parts[-2:] == (".cache", "dermsa")
