@@ -1,0 +1,485 @@
+"""Diagnose one lesion: photos and patient in, an explained answer out. Nothing is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from dermsa import images, plots, samples
+from dermsa.evaluation.metrics import METRICS
+from dermsa.inference import store
+from dermsa.inference.diagnosis import Diagnosis, MeasuredRate
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient, PatientError, parse
+from dermsa.plots import percent
+from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
+
+SOURCES = {
+    "upload": ":material/upload: Upload",
+    "camera": ":material/photo_camera: Camera",
+    "sample": ":material/collections: Sample",
+}
+EXTENSIONS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"]
+TEST_FIGURES = ("macro_recall", "macro_roc_auc", "malignancy_roc_auc", "accuracy")
+CLASS_FIGURES = ("recall", "specificity", "roc_auc")
+
+
+class Photo(NamedTuple):
+    """A picture file as it was given."""
+
+    name: str
+    data: bytes
+
+
+class Answer(NamedTuple):
+    """A diagnosis (None if no photo could be used), its photos' names, and what was refused."""
+
+    diagnosis: Diagnosis | None
+    names: list[str]
+    refused: dict[str, str]
+
+
+def main() -> None:
+    st.session_state.setdefault("case", 0)
+    left, right = st.columns([1, 1.3], gap="medium")
+    with left:
+        photos = ask_for_photos()
+    with right:
+        patient = ask_for_patient()
+        predictor = ask_for_model()
+    if patient is None or predictor is None:
+        return
+    if not photos:
+        st.info(
+            "Add one or more photos of the lesion to get an answer.", icon=":material/add_a_photo:"
+        )
+        return
+    answer = answer_for(photos, patient, predictor)
+    for name, sentence in answer.refused.items():
+        st.error(f"{name}: {sentence}", icon=":material/block:")
+    if answer.diagnosis:
+        show(answer.diagnosis, answer.names, predictor.model.card)
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+def key(name: str) -> str:
+    """The key of an input; starting over counts the case up, and so empties every input."""
+    return f"{name}-{st.session_state.case}"
+
+
+def start_over() -> None:
+    case = st.session_state.case
+    st.session_state.clear()
+    st.session_state.case = case + 1
+
+
+def ask_for_photos() -> list[Photo]:
+    source = st.segmented_control(
+        "Photos of one lesion",
+        list(SOURCES),
+        format_func=SOURCES.get,
+        default="upload",
+        required=True,
+        key=key("source"),
+    )
+    if source == "camera":
+        taken = st.camera_input("Take a photo", label_visibility="collapsed", key=key("camera"))
+        return [Photo("The photo taken", taken.getvalue())] if taken else []
+    if source == "sample":
+        return ask_for_sample()
+    files = st.file_uploader(
+        "Photos of one lesion",
+        EXTENSIONS,
+        accept_multiple_files=True,
+        label_visibility="collapsed",
+        key=key("upload"),
+    )
+    return [Photo(file.name, file.getvalue()) for file in files]
+
+
+def ask_for_sample() -> list[Photo]:
+    by_title = all_samples()
+    title = st.selectbox(
+        "Sample lesion",
+        list(by_title),
+        index=None,
+        placeholder="Choose a lesion",
+        key=key("sample"),
+        on_change=fill_in_patient,
+        help="Choosing a lesion also fills in its patient. Drawings come from no patient.",
+    )
+    return [Photo(*item) for item in sample_photos(title).items()] if title else []
+
+
+def fill_in_patient() -> None:
+    title = st.session_state[key("sample")]
+    patient = all_samples()[title].patient if title else Patient()
+    st.session_state[key("age")] = "" if patient.age is None else f"{patient.age:g}"
+    st.session_state[key("sex")] = patient.sex
+    st.session_state[key("localization")] = patient.localization
+
+
+@st.cache_resource(max_entries=1, show_spinner="Looking for samples")
+def all_samples() -> dict[str, samples.Sample]:
+    return {sample.title: sample for sample in samples.samples()}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def sample_photos(title: str) -> dict[str, bytes]:
+    return all_samples()[title].photos()
+
+
+def ask_for_patient() -> Patient | None:
+    """The patient, or None after showing what is wrong."""
+    age, sex, localization = st.columns([1, 1, 1.4], gap="small")
+    given = (
+        age.text_input("Age in years", placeholder=UNKNOWN, key=key("age")),
+        sex.selectbox("Sex", choices(SEXES), format_func=str.capitalize, key=key("sex")),
+        localization.selectbox(
+            "Site of the lesion",
+            choices(LOCALIZATIONS),
+            format_func=str.capitalize,
+            key=key("localization"),
+        ),
+    )
+    try:
+        patient, warnings = parse(*given)
+    except PatientError as error:
+        st.error(str(error), icon=":material/block:")
+        return None
+    for warning in warnings:
+        st.warning(warning)
+    return patient
+
+
+def choices(values: tuple[str, ...]) -> list[str]:
+    """The values with "unknown", which stands until something else is chosen, first."""
+    return [UNKNOWN, *(value for value in values if value != UNKNOWN)]
+
+
+def ask_for_model() -> Predictor | None:
+    """The model, opened, or None after showing what is wrong."""
+    names, again = st.columns([2.4, 1], gap="small", vertical_alignment="bottom")
+    name = names.selectbox("Model", store.model_names(), key=key("model"))
+    again.button(
+        "Start over",
+        icon=":material/restart_alt:",
+        on_click=start_over,
+        width="stretch",
+        help="Forgets the photos, the patient and the answer.",
+    )
+    try:
+        return opened(name or store.default_model(), str(store.weights_folder()))
+    except store.ModelError as error:
+        st.error(str(error), icon=":material/block:")
+        return None
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=2, show_spinner="Opening the model")
+def opened(name: str, folder: str) -> Predictor:
+    """A model, shared by everyone who uses the app, after a first pass that makes it warm."""
+    predictor = Predictor(name)
+    predictor.diagnose([np.full((96, 128, 3), 128, np.uint8)])
+    return predictor
+
+
+@st.cache_resource
+def one_at_a_time() -> threading.Lock:
+    """Several pages that compute at once would only slow each other down."""
+    return threading.Lock()
+
+
+def answer_for(photos: list[Photo], patient: Patient, predictor: Predictor) -> Answer:
+    """The answer, computed again only when something it depends on has changed."""
+    digests = [(photo.name, hashlib.sha256(photo.data).hexdigest()) for photo in photos]
+    question = (digests, patient, predictor.model.name, predictor.model.card["files"])
+    if st.session_state.get("question") != question:
+        with one_at_a_time():
+            st.session_state.answer = diagnose(photos, patient, predictor)
+        st.session_state.question = question
+    return st.session_state.answer
+
+
+def diagnose(photos: list[Photo], patient: Patient, predictor: Predictor) -> Answer:
+    """Diagnoses from the photos that can be used, and says why each of the others cannot."""
+    refused = {}
+    try:
+        diagnosis = predictor.diagnose([photo.data for photo in photos], patient)
+    except images.ImageRefused:
+        refused = {photo.name: reason for photo in photos if (reason := why_refused(photo))}
+        photos = [photo for photo in photos if photo.name not in refused]
+        diagnosis = (
+            predictor.diagnose([photo.data for photo in photos], patient) if photos else None
+        )
+    return Answer(diagnosis, [photo.name for photo in photos], refused)
+
+
+def why_refused(photo: Photo) -> str:
+    """Why a photo cannot be used, or nothing if it can."""
+    try:
+        images.load(photo.data)
+    except images.ImageRefused as error:
+        return str(error)
+    return ""
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def show(diagnosis: Diagnosis, names: list[str], card: dict) -> None:
+    show_doubts(diagnosis, names)
+    left, right = st.columns([1.5, 1], gap="medium")
+    with left:
+        show_probabilities(diagnosis)
+    with right:
+        show_triage(diagnosis)
+    show_explanation(diagnosis, names)
+    show_if_unknown(diagnosis)
+    show_model(diagnosis, card)
+
+
+def show_doubts(diagnosis: Diagnosis, names: list[str]) -> None:
+    """Why the answer may not be worth much, before the answer."""
+    for name, photo in zip(names, diagnosis.photos, strict=True):
+        prefix = f"{name}: " if len(names) > 1 else ""
+        for finding in photo.quality:
+            if finding.severity == "severe":
+                st.error(prefix + finding.sentence, icon=":material/error:")
+            else:
+                st.warning(prefix + finding.sentence, icon=":material/warning:")
+        if photo.novelty and photo.novelty.unfamiliar:
+            st.error(
+                f"{prefix}This photo is unlike those the model was trained on; do not rely on the "
+                f"probabilities. Its distance is {photo.novelty.score:.2f}; "
+                f"{percent(photo.novelty.false_alarm_rate)} of validation photos exceed "
+                f"{photo.novelty.threshold:.2f}.",
+                icon=":material/error:",
+            )
+
+
+def show_probabilities(diagnosis: Diagnosis) -> None:
+    st.subheader("Diagnosis", anchor=False)
+    st.plotly_chart(
+        plots.probability_bars(diagnosis.classes, diagnosis.probabilities),
+        config={"displayModeBar": False},
+        alt=plots.describe_probabilities(diagnosis.classes, diagnosis.probabilities),
+    )
+    possible = [NAMES[code] for code in diagnosis.prediction_set]
+    st.markdown(
+        f"**Cannot be ruled out** at {percent(diagnosis.coverage)} coverage: "
+        + (", ".join(possible) + "." if possible else "no diagnosis stands out; all are doubtful.")
+    )
+
+
+def show_triage(diagnosis: Diagnosis) -> None:
+    triage = diagnosis.triage
+    st.subheader("Malignancy", anchor=False)
+    st.metric("Probability that the lesion is malignant", percent(diagnosis.malignancy))
+    st.plotly_chart(
+        plots.malignancy_bar(diagnosis.malignancy, triage.threshold),
+        config={"displayModeBar": False},
+        alt=f"Probability of malignancy {percent(diagnosis.malignancy)}, threshold "
+        f"{percent(triage.threshold)}.",
+    )
+    if triage.refer:
+        st.warning("**Refer**: at or above the threshold.", icon=":material/priority_high:")
+    else:
+        st.info("**No referral by this threshold**: below it.", icon=":material/check:")
+    st.caption(
+        f"The threshold was chosen for {percent(triage.target_sensitivity)} sensitivity on "
+        f"validation lesions. On test lesions its sensitivity was {rate(triage.sensitivity)} and "
+        f"its specificity {rate(triage.specificity)}."
+    )
+
+
+def rate(measured: MeasuredRate) -> str:
+    return (
+        f"{percent(measured.value)} (95 % interval {percent(measured.low)} to "
+        f"{percent(measured.high)}, n = {measured.n:,})"
+    )
+
+
+@st.fragment
+def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
+    """The three pictures and the sums; a fragment, so that its controls compute nothing anew."""
+    st.subheader("What the model saw", anchor=False)
+    number, opacity, scale, code = ask_how_to_explain(diagnosis, names)
+    photo, k = diagnosis.photos[number], diagnosis.classes.index(code)
+    limit = plots.evidence_limit([each.evidence_map for each in diagnosis.photos])
+    attention = plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop)
+    evidence = plots.evidence_overlay(photo.rgb, photo.evidence_map[k], opacity, limit)
+
+    columns = st.columns(3, gap="small")
+    with columns[0]:
+        st.image(photo.rgb, width="stretch", alt="The lesion as photographed.")
+        st.caption("As photographed")
+    with columns[1]:
+        st.image(attention, width="stretch", alt="The lesion under its attention map.")
+        show_legend(plots.attention_legend(scale), f"{scale} colours, from little to much.")
+    with columns[2]:
+        alt = f"The lesion with the evidence for and against {NAMES[code]}."
+        st.image(evidence, width="stretch", alt=alt)
+        show_legend(plots.evidence_legend(limit), "Purple is against, orange is for.")
+    show_downloads(diagnosis, code, attention, evidence)
+    show_sums(diagnosis, code)
+
+
+def ask_how_to_explain(diagnosis: Diagnosis, names: list[str]) -> tuple[int, float, str, str]:
+    """Which photo, which opacity, which colours, and for which diagnosis."""
+    number = 0
+    if len(names) > 1:
+        number = st.segmented_control(
+            "Photo",
+            range(len(names)),
+            format_func=lambda k: f"{k + 1}. {names[k]}",
+            default=0,
+            required=True,
+            key=key(f"photo-of-{len(names)}"),
+        )
+    first, second, third = st.columns(3, gap="small")
+    opacity = first.slider("Opacity of the overlays", 0, 100, 50, 5, "%d %%", key=key("opacity"))
+    scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
+    code = third.selectbox(
+        "Evidence for",
+        [diagnosis.classes[k] for k in np.argsort(-diagnosis.probabilities)],
+        format_func=NAMES.get,
+        key=key(f"evidence-{diagnosis.best}"),  # starts at the best diagnosis when that changes
+    )
+    return number, opacity / 100, scale, code
+
+
+def show_legend(figure, alt: str) -> None:
+    st.plotly_chart(figure, config={"staticPlot": True}, alt=alt)
+
+
+def show_downloads(
+    diagnosis: Diagnosis, code: str, attention: np.ndarray, evidence: np.ndarray
+) -> None:
+    files = (
+        ("Result (JSON)", "dermsa-result.json", lambda: as_json(diagnosis)),
+        ("Attention (PNG)", "dermsa-attention.png", lambda: plots.png(attention)),
+        (f"Evidence for {code} (PNG)", f"dermsa-evidence-{code}.png", lambda: plots.png(evidence)),
+    )
+    with st.container(horizontal=True):
+        for label, file_name, content in files:
+            st.download_button(
+                label,
+                content,
+                file_name,
+                on_click="ignore",
+                icon=":material/download:",
+                key=key(f"download-{file_name}"),
+            )
+
+
+def as_json(diagnosis: Diagnosis) -> str:
+    return json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False)
+
+
+def show_sums(diagnosis: Diagnosis, code: str) -> None:
+    """The exact sum behind one logit, and each patient property's share in all of them."""
+    k = diagnosis.classes.index(code)
+    bias, image, patient = (
+        float(values[k])
+        for values in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence)
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader(f"The sum for {NAMES[code].lower()}", anchor=False)
+        st.plotly_chart(
+            plots.decomposition_bars(bias, image, patient, code),
+            config={"displayModeBar": False},
+            alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the logit "
+            f"{bias + image + patient:+.2f}.",
+        )
+        st.caption("Exact: the network adds these three up. The image's part is the evidence map.")
+    with right:
+        st.subheader("What the patient adds, in logits", anchor=False)
+        known = diagnosis.patient.known()
+        if not known:
+            st.info("Age, sex and site are unknown, so none of them moved the answer.")
+            return
+        shares = {
+            property_label(diagnosis.patient, name): diagnosis.patient_contributions[name]
+            for name in known
+        }
+        st.plotly_chart(
+            plots.contribution_cells(diagnosis.classes, shares),
+            config={"displayModeBar": False},
+            alt=plots.describe_contributions(diagnosis.classes, shares),
+        )
+        st.caption("Against the same patient with nothing known (Shapley values).")
+
+
+def property_label(patient: Patient, name: str) -> str:
+    if name == "age":
+        return f"Age {patient.age:g}"
+    return str(getattr(patient, name)).capitalize()
+
+
+def show_if_unknown(diagnosis: Diagnosis) -> None:
+    if not diagnosis.if_unknown:
+        return
+    st.subheader("If less were known of the patient", anchor=False)
+    titles = {"age": "Age", "sex": "Sex", "localization": "Site", "all": "All"}
+    order = np.argsort(-diagnosis.probabilities)
+    table = {
+        "Diagnosis": [NAMES[diagnosis.classes[k]] for k in order],
+        "As given": [percent(diagnosis.probabilities[k]) for k in order],
+    }
+    for name, probabilities in diagnosis.if_unknown.items():
+        table[f"{titles[name]} unknown"] = [percent(probabilities[k]) for k in order]
+    st.table(table, border="horizontal", hide_index=True)
+
+
+def show_model(diagnosis: Diagnosis, card: dict) -> None:
+    st.subheader("The model", anchor=False)
+    st.markdown(
+        f"**{diagnosis.model}**, version {diagnosis.model_version}, file hash "
+        f"`{diagnosis.model_sha256[:12]}`; this answer took {1000 * diagnosis.seconds:.0f} ms."
+    )
+    rows = test_figures(card)
+    if not rows:
+        st.caption("Its card holds no test figures.")
+        return
+    st.table(rows[: len(TEST_FIGURES)], border="horizontal", hide_index=True)
+    protocol = card.get("protocol", {})
+    st.caption(
+        f"Measured on test lesions of {card.get('data', {}).get('name', 'its data')}. Protocol "
+        f"“{protocol.get('name', UNKNOWN)}”: {protocol.get('description', '')}"
+    )
+
+
+def test_figures(card: dict) -> list[dict[str, str]]:
+    """The rows of the table of test figures; the only place that knows how cards hold them."""
+    metrics = card.get("metrics", {})
+    found = [(METRICS[name].title, metrics.get(name)) for name in TEST_FIGURES]
+    for code, of_class in metrics.get("per_class", {}).items():
+        found += [
+            (f"{NAMES.get(code, code)}: {METRICS[name].title}", of_class.get(name))
+            for name in CLASS_FIGURES
+        ]
+    return [figure_row(title, figure) for title, figure in found if figure]
+
+
+def figure_row(title: str, figure: dict) -> dict[str, str]:
+    return {
+        "On test lesions": title,
+        "Value": f"{figure['value']:.3f}",
+        "95 % interval": f"{figure['low']:.3f} to {figure['high']:.3f}",
+        "Photos": f"{figure['n']:,}",
+        "Lesions": f"{figure['n_lesions']:,}" if figure.get("n_lesions") else "",
+    }
+
+
+main()
