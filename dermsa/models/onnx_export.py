@@ -34,6 +34,8 @@ def to_onnx(classifier: keras.Model) -> bytes:
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
+    # Keras exports only what has been called before.
+    classifier({i.name: np.zeros((1, *i.shape[1:]), np.float32) for i in classifier.inputs})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         # tf2onnx prints the traceback of an optimiser that is run again below.

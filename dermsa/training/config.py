@@ -51,6 +51,13 @@ class TrainingConfig:
         default=0.9,
         metadata={"help": "of the moving statistics; 0.999, as built, needs far more steps"},
     )
+    freeze_until: str = field(
+        default="",
+        metadata={
+            "help": "keep the starting weights of the backbone up to and including this layer, "
+            "which spares their backward pass (empty: train all)"
+        },
+    )
     monitor: str = field(
         default="macro_recall",
         metadata={"help": "validation figure that chooses the epoch: " + ", ".join(MONITORS)},

@@ -153,6 +153,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        os.chmod(partial, 0o644)  # mkstemp's files are for their owner alone
         os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

@@ -72,6 +72,7 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
 
     classifier = build_classifier(config.classifier, _starting_weights(config, data))
     set_batchnorm_momentum(classifier, config.batchnorm_momentum)
+    freeze(classifier, config.freeze_until)
     steps = len(parts["train"]) // config.batch_size
     if steps == 0:
         raise DatasetError(
@@ -183,6 +184,21 @@ def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
+
+
+def freeze(model: keras.Model, last_layer: str) -> None:
+    """Freezes the layers up to and including the named one; "" freezes none.
+
+    Raises:
+        ValueError: No such layer.
+    """
+    if not last_layer:
+        return
+    names = [layer.name for layer in model.layers]
+    if last_layer not in names:
+        raise ValueError(f"Cannot freeze until {last_layer!r}: {model.name} has no such layer.")
+    for layer in model.layers[: names.index(last_layer) + 1]:
+        layer.trainable = False
 
 
 def trainable_model(
