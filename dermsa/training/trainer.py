@@ -47,7 +47,7 @@ def train(run: Run, data: Path | None = None) -> None:
         DatasetError, RunError, Diverged: Also written into the status, as one sentence.
     """
     run.claim()
-    _keep_freed_memory()
+    keep_freed_memory()
     handler = logging.FileHandler(run.folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
@@ -107,7 +107,7 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
     log.info("The run is %s.", run.status()["state"])
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Lets glibc keep what a step freed for the next step.
 
     By default it gives every large buffer back to the system and takes it anew, page by page: in

@@ -1,0 +1,42 @@
+"""Measures speed and memory and prints them beside their baselines and targets.
+
+Every ratio compares two things measured in the same run, in turns, so that a noisy machine
+slows both. Each part runs in its own process, so that none pays for another's memory.
+
+    python -m benchmarks                 everything
+    python -m benchmarks diagnosis       one part; names are in PARTS
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PARTS = {
+    "diagnosis": "benchmarks.diagnosis",
+    "memory": "benchmarks.memory",
+    "batch": "benchmarks.batch",
+    "page": "benchmarks.page",
+    "training": "benchmarks.training",
+}
+
+
+def main() -> int:
+    chosen = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        print(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(PARTS)}.")
+        return 2
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    failed = [
+        name
+        for name in chosen
+        if subprocess.run([sys.executable, "-m", PARTS[name]], env=environment).returncode
+    ]
+    if failed:
+        print(f"Could not be measured: {', '.join(failed)}.")
+    return bool(failed)
+
+
+sys.exit(main())
