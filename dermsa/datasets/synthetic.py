@@ -175,13 +175,13 @@ class Canvas:
         rgb = self.skin * np.exp(-taken)
         pale = np.clip(self.pale, 0, 1)[..., None]
         rgb = rgb * (1 - pale) + SCALE_COLOUR * pale
-        rgb = cv2.GaussianBlur(rgb, (0, 0), 0.003 * self.unit + 0.1)
+        rgb = cv2.GaussianBlur(rgb, (0, 0), 0.002 * self.unit + 0.1)
         _draw_hairs(self, rgb)
         radius = np.hypot(self.x, self.y)
         rgb *= (1.04 - 0.07 * radius**2 + 0.02 * self.noise(1.2))[..., None]
         if self.rng.random() < 0.2:  # the round window of the dermatoscope
             rgb *= inside((self.rng.uniform(1.3, 1.6) - radius), 0.012)[..., None]
-        rgb += cv2.GaussianBlur(self.rng.normal(0, 5, (*self.size, 3)), (0, 0), 0.7)
+        rgb += cv2.GaussianBlur(self.rng.normal(0, 5, (*self.size, 3)), (0, 0), 0.6)
         return np.clip(rgb, 0, 255).astype(np.uint8)
 
 
