@@ -2,7 +2,12 @@
 
 import streamlit as st
 
+WORDMARK = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 104 28">
+<text x="0" y="22" font-family="sans-serif" font-size="25" font-weight="bold" fill="#00598a">
+DermSA</text></svg>"""
+
 st.set_page_config(page_title="DermSA", page_icon=":material/dermatology:", layout="wide")
+st.logo(WORDMARK, size="large")
 page = st.navigation(
     [
         st.Page("pages/diagnose.py", title="Diagnose", icon=":material/stethoscope:", default=True),

@@ -21,7 +21,11 @@ BENIGN_COLOUR = "#2b6ca3"
 AGAINST_COLOUR = "#6a51a3"
 FOR_COLOUR = "#c2500a"
 NEUTRAL_COLOUR = "#8a939c"
+TEXT_COLOUR = "#16222e"
+HATCH = {"shape": "/", "fillmode": "overlay", "fgcolor": "white"}
+MALIGNANT_SIGN = "▲"
 FONT_SIZE = 15
+PERCENT_TICKS = {"tickvals": [0, 25, 50, 75, 100], "ticktext": ["0", "25", "50", "75", "100 %"]}
 
 COLOUR_SCALES: tuple[str, ...] = ("Viridis", "Cividis", "Magma")
 # Purple speaks against a diagnosis, orange for it.
@@ -105,39 +109,39 @@ def attention_legend(colour_scale: str) -> go.Figure:
 
 def evidence_legend(limit: float) -> go.Figure:
     """The colours of an evidence overlay, in logits per position."""
-    ticks = {-limit: f"against {-limit:+.2f}", 0.0: "0 logits", limit: f"for {limit:+.2f}"}
+    ticks = {
+        -limit: f"against {signed(-limit)}",
+        0.0: "0 logits",
+        limit: f"for {signed(limit)}",
+    }
     return _legend(np.linspace(-limit, limit, 256), list(DIVERGING), ticks)
 
 
 def probability_bars(classes: Sequence[str], probabilities: np.ndarray) -> go.Figure:
-    """Probabilities, the largest on top; malignant diagnoses hatched and named so."""
+    """Probabilities, the largest on top; malignant diagnoses hatched and with a sign."""
     order = np.argsort(probabilities)  # plotly draws from the bottom up
-    codes = [classes[k] for k in order]
     figure = go.Figure()
-    for malignant, name, colour, pattern in (
-        (True, "Malignant", MALIGNANT_COLOUR, "/"),
-        (False, "Benign", BENIGN_COLOUR, ""),
+    for malignant, name, colour in (
+        (True, f"{MALIGNANT_SIGN} Malignant", MALIGNANT_COLOUR),
+        (False, "Benign", BENIGN_COLOUR),
     ):
         chosen = [k for k in order if (classes[k] in MALIGNANT) == malignant]
         figure.add_bar(
             x=[100 * probabilities[k] for k in chosen],
-            y=[NAMES[classes[k]] for k in chosen],
+            y=[_bar_name(classes[k]) for k in chosen],
             text=[percent(probabilities[k]) for k in chosen],
             name=name,
             orientation="h",
-            marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white"}},
+            marker={"color": colour, "pattern": HATCH if malignant else None},
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
-    figure.update_yaxes(
-        categoryorder="array",
-        categoryarray=[NAMES[code] for code in codes],
-        tickfont_size=FONT_SIZE,
-        ticksuffix="  ",
-    )
-    figure.update_xaxes(range=[0, 112], tickvals=[0, 25, 50, 75, 100], ticksuffix=" %")
-    return _tidy(figure, height=310, legend=True)
+    names = [_bar_name(classes[k]) for k in order]
+    figure.update_yaxes(categoryorder="array", categoryarray=names, ticksuffix="  ")
+    figure.update_xaxes(range=[0, 100], **PERCENT_TICKS)
+    figure = _tidy(figure, height=285).update_layout(showlegend=True, barmode="overlay")
+    return figure.update_layout(margin_r=75)  # room for the number beside the longest bar
 
 
 def malignancy_bar(malignancy: float, threshold: float) -> go.Figure:
@@ -147,11 +151,11 @@ def malignancy_bar(malignancy: float, threshold: float) -> go.Figure:
             x=[100 * malignancy],
             y=[""],
             orientation="h",
-            marker={"color": MALIGNANT_COLOUR, "pattern": {"shape": "/", "fgcolor": "white"}},
+            marker={"color": MALIGNANT_COLOUR, "pattern": HATCH},
             hovertemplate=f"{percent(malignancy)}<extra></extra>",
         )
     )
-    figure.add_vline(x=100 * threshold, line_width=3, line_color="#16222e")
+    figure.add_vline(x=100 * threshold, line_width=3, line_color=TEXT_COLOUR)
     figure.add_annotation(
         x=100 * threshold,
         y=1,
@@ -161,9 +165,10 @@ def malignancy_bar(malignancy: float, threshold: float) -> go.Figure:
         text=f"threshold {percent(threshold)}",
         showarrow=False,
     )
-    figure.update_xaxes(range=[0, 100], tickvals=[0, 25, 50, 75, 100], ticksuffix=" %")
-    figure = _tidy(figure, height=95)
-    return figure.update_layout(margin_t=24, plot_bgcolor="#eef1f4")
+    figure.update_xaxes(range=[0, 100], **PERCENT_TICKS)
+    figure = _tidy(figure, height=100)
+    margin = {"l": 8, "r": 28, "t": 26, "b": 26}
+    return figure.update_layout(margin=margin, plot_bgcolor="#eef1f4", bargap=0.2)
 
 
 def decomposition_bars(bias: float, image: float, patient: float, code: str) -> go.Figure:
@@ -231,10 +236,10 @@ def contribution_cells(
 def percent(value: float) -> str:
     """0.1234 as "12.3 %"; never "0.0 %" or "100.0 %" for what is not exactly so."""
     if 0 < value < 0.001:
-        return "< 0.1 %"
+        return "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"
     if 0.999 < value < 1:
-        return "> 99.9 %"
-    return f"{100 * value:.1f} %"
+        return ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def signed(value: float) -> str:
@@ -265,16 +270,21 @@ def describe_contributions(classes: Sequence[str], contributions: Mapping[str, n
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _tidy(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
-    figure.update_xaxes(fixedrange=True, tickfont_size=FONT_SIZE - 1)
-    figure.update_yaxes(fixedrange=True, automargin=True, tickfont_size=FONT_SIZE)
+def _bar_name(code: str) -> str:
+    return f"{MALIGNANT_SIGN} {NAMES[code]}" if code in MALIGNANT else NAMES[code]
+
+
+def _tidy(figure: go.Figure, height: int) -> go.Figure:
+    font = {"size": FONT_SIZE, "color": TEXT_COLOUR}
+    figure.update_xaxes(fixedrange=True, automargin=True, tickfont=font, title_font=font)
+    figure.update_yaxes(fixedrange=True, automargin=True, tickfont=font)
     return figure.update_layout(
         height=height,
         margin={"l": 0, "r": 8, "t": 8, "b": 0},
-        font_size=FONT_SIZE,
+        font=font,
         bargap=0.3,
-        showlegend=legend,
-        legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top", "font_size": FONT_SIZE},
+        showlegend=False,
+        legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top", "font": font},
         dragmode=False,
     )
 

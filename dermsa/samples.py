@@ -49,7 +49,7 @@ def samples() -> tuple[Sample, ...]:
 def drawn_samples() -> tuple[Sample, ...]:
     """One drawn lesion of each diagnosis, the same ones every time."""
     return tuple(
-        Sample(f"Drawing: {NAMES[code]}", patient, lambda code=code, seed=seed: _draw(code, seed))
+        Sample(f"{NAMES[code]} (drawing)", patient, lambda code=code, seed=seed: _draw(code, seed))
         for code, seed, patient in DRAWN
     )
 
@@ -89,7 +89,7 @@ def _real_sample(rows) -> Sample:
     age = float(lesion["age"]) if lesion["age"] == lesion["age"] else None  # NaN: unknown
     paths = [Path(path) for path in rows["path"]]
     return Sample(
-        f"HAM10000, test lesion {lesion['lesion_id']}: {NAMES[lesion['dx']]}",
+        f"{NAMES[lesion['dx']]} (real, {lesion['lesion_id']})",
         Patient(age, lesion["sex"], lesion["localization"]),
         lambda: {path.name: path.read_bytes() for path in paths},
     )

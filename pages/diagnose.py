@@ -17,7 +17,7 @@ from dermsa.inference.diagnosis import Diagnosis, MeasuredRate
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
-from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
+from dermsa.taxonomy import LOCALIZATIONS, MALIGNANT, NAMES, SEXES, UNKNOWN
 
 SOURCES = {
     "upload": ":material/upload: Upload",
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
     diagnosis: Diagnosis | None
     names: list[str]
-    refused: dict[str, str]
+    refused: list[str]
 
 
 def main() -> None:
@@ -60,8 +60,8 @@ def main() -> None:
         )
         return
     answer = answer_for(photos, patient, predictor)
-    for name, sentence in answer.refused.items():
-        st.error(f"{name}: {sentence}", icon=":material/block:")
+    for sentence in answer.refused:
+        st.error(sentence, icon=":material/block:")
     if answer.diagnosis:
         show(answer.diagnosis, answer.names, predictor.model.card)
 
@@ -113,7 +113,9 @@ def ask_for_sample() -> list[Photo]:
         placeholder="Choose a lesion",
         key=key("sample"),
         on_change=fill_in_patient,
-        help="Choosing a lesion also fills in its patient. Drawings come from no patient.",
+        help="Choosing a lesion also fills in its patient. Drawings come from no patient. Real "
+        "lesions are there where HAM10000 is configured; they are of the test part of the "
+        "protocol “lesion” with seed 0.",
     )
     return [Photo(*item) for item in sample_photos(title).items()] if title else []
 
@@ -212,12 +214,13 @@ def answer_for(photos: list[Photo], patient: Patient, predictor: Predictor) -> A
 
 def diagnose(photos: list[Photo], patient: Patient, predictor: Predictor) -> Answer:
     """Diagnoses from the photos that can be used, and says why each of the others cannot."""
-    refused = {}
+    refused = []
     try:
         diagnosis = predictor.diagnose([photo.data for photo in photos], patient)
     except images.ImageRefused:
-        refused = {photo.name: reason for photo in photos if (reason := why_refused(photo))}
-        photos = [photo for photo in photos if photo.name not in refused]
+        reasons = [why_refused(photo) for photo in photos]
+        refused = [f"{p.name}: {why}" for p, why in zip(photos, reasons, strict=True) if why]
+        photos = [photo for photo, why in zip(photos, reasons, strict=True) if not why]
         diagnosis = (
             predictor.diagnose([photo.data for photo in photos], patient) if photos else None
         )
@@ -279,6 +282,17 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
         f"**Cannot be ruled out** at {percent(diagnosis.coverage)} coverage: "
         + (", ".join(possible) + "." if possible else "no diagnosis stands out; all are doubtful.")
     )
+    with st.expander("In numbers"):
+        order = ranked(diagnosis)
+        st.table(
+            {
+                "Diagnosis": [NAMES[diagnosis.classes[k]] for k in order],
+                "": [kind(diagnosis.classes[k]) for k in order],
+                "Probability": [percent(diagnosis.probabilities[k]) for k in order],
+            },
+            border="horizontal",
+            hide_index=True,
+        )
 
 
 def show_triage(diagnosis: Diagnosis) -> None:
@@ -292,13 +306,21 @@ def show_triage(diagnosis: Diagnosis) -> None:
         f"{percent(triage.threshold)}.",
     )
     if triage.refer:
-        st.warning("**Refer**: at or above the threshold.", icon=":material/priority_high:")
+        st.warning(
+            f"**Refer.** The probability is not below the threshold of "
+            f"{percent(triage.threshold)}.",
+            icon=":material/priority_high:",
+        )
     else:
-        st.info("**No referral by this threshold**: below it.", icon=":material/check:")
-    st.caption(
-        f"The threshold was chosen for {percent(triage.target_sensitivity)} sensitivity on "
-        f"validation lesions. On test lesions its sensitivity was {rate(triage.sensitivity)} and "
-        f"its specificity {rate(triage.specificity)}."
+        st.info(
+            f"**No referral by this threshold.** The probability is below "
+            f"{percent(triage.threshold)}.",
+            icon=":material/check:",
+        )
+    st.markdown(
+        f":small[The threshold was chosen for {percent(triage.target_sensitivity)} sensitivity on "
+        f"validation lesions. On test lesions it had a sensitivity of {rate(triage.sensitivity)} "
+        f"and a specificity of {rate(triage.specificity)}.]"
     )
 
 
@@ -312,8 +334,8 @@ def rate(measured: MeasuredRate) -> str:
 @st.fragment
 def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     """The three pictures and the sums; a fragment, so that its controls compute nothing anew."""
-    st.subheader("What the model saw", anchor=False)
-    number, opacity, scale, code = ask_how_to_explain(diagnosis, names)
+    number = ask_which_photo(names)
+    opacity, scale, code = ask_how_to_explain(diagnosis)
     photo, k = diagnosis.photos[number], diagnosis.classes.index(code)
     limit = plots.evidence_limit([each.evidence_map for each in diagnosis.photos])
     attention = plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop)
@@ -322,7 +344,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     columns = st.columns(3, gap="small")
     with columns[0]:
         st.image(photo.rgb, width="stretch", alt="The lesion as photographed.")
-        st.caption("As photographed")
+        st.caption(f"As photographed: {names[number]}")
     with columns[1]:
         st.image(attention, width="stretch", alt="The lesion under its attention map.")
         show_legend(plots.attention_legend(scale), f"{scale} colours, from little to much.")
@@ -334,28 +356,34 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     show_sums(diagnosis, code)
 
 
-def ask_how_to_explain(diagnosis: Diagnosis, names: list[str]) -> tuple[int, float, str, str]:
-    """Which photo, which opacity, which colours, and for which diagnosis."""
-    number = 0
-    if len(names) > 1:
-        number = st.segmented_control(
+def ask_which_photo(names: list[str]) -> int:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.subheader("What the model saw", anchor=False, width="content")
+        if len(names) == 1:
+            return 0
+        return st.segmented_control(
             "Photo",
             range(len(names)),
-            format_func=lambda k: f"{k + 1}. {names[k]}",
+            format_func=lambda k: f"Photo {k + 1}",
             default=0,
             required=True,
+            label_visibility="collapsed",
             key=key(f"photo-of-{len(names)}"),
         )
+
+
+def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str, str]:
+    """The opacity, the colours, and the diagnosis whose evidence is shown."""
     first, second, third = st.columns(3, gap="small")
     opacity = first.slider("Opacity of the overlays", 0, 100, 50, 5, "%d %%", key=key("opacity"))
     scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
     code = third.selectbox(
         "Evidence for",
-        [diagnosis.classes[k] for k in np.argsort(-diagnosis.probabilities)],
+        [diagnosis.classes[k] for k in ranked(diagnosis)],
         format_func=NAMES.get,
         key=key(f"evidence-{diagnosis.best}"),  # starts at the best diagnosis when that changes
     )
-    return number, opacity / 100, scale, code
+    return opacity / 100, scale, code
 
 
 def show_legend(figure, alt: str) -> None:
@@ -409,14 +437,16 @@ def show_sums(diagnosis: Diagnosis, code: str) -> None:
         if not known:
             st.info("Age, sex and site are unknown, so none of them moved the answer.")
             return
+        order = ranked(diagnosis)
+        classes = [diagnosis.classes[k] for k in order]
         shares = {
-            property_label(diagnosis.patient, name): diagnosis.patient_contributions[name]
+            property_label(diagnosis.patient, name): diagnosis.patient_contributions[name][order]
             for name in known
         }
         st.plotly_chart(
-            plots.contribution_cells(diagnosis.classes, shares),
+            plots.contribution_cells(classes, shares),
             config={"displayModeBar": False},
-            alt=plots.describe_contributions(diagnosis.classes, shares),
+            alt=plots.describe_contributions(classes, shares),
         )
         st.caption("Against the same patient with nothing known (Shapley values).")
 
@@ -427,18 +457,29 @@ def property_label(patient: Patient, name: str) -> str:
     return str(getattr(patient, name)).capitalize()
 
 
+def kind(code: str) -> str:
+    return "malignant" if code in MALIGNANT else "benign"
+
+
+def ranked(diagnosis: Diagnosis) -> np.ndarray:
+    """Indices of the classes, the most probable first."""
+    return np.argsort(-diagnosis.probabilities)
+
+
 def show_if_unknown(diagnosis: Diagnosis) -> None:
     if not diagnosis.if_unknown:
         return
     st.subheader("If less were known of the patient", anchor=False)
     titles = {"age": "Age", "sex": "Sex", "localization": "Site", "all": "All"}
-    order = np.argsort(-diagnosis.probabilities)
-    table = {
-        "Diagnosis": [NAMES[diagnosis.classes[k]] for k in order],
-        "As given": [percent(diagnosis.probabilities[k]) for k in order],
+    columns = {"As given": diagnosis.probabilities} | {
+        f"{titles[name]} unknown": values for name, values in diagnosis.if_unknown.items()
     }
-    for name, probabilities in diagnosis.if_unknown.items():
-        table[f"{titles[name]} unknown"] = [percent(probabilities[k]) for k in order]
+    order = ranked(diagnosis)
+    malignant = [k for k in order if diagnosis.classes[k] in MALIGNANT]
+    table = {"Probability of": [NAMES[diagnosis.classes[k]] for k in order] + ["**Malignancy**"]}
+    for title, values in columns.items():
+        total = f"**{percent(values[malignant].sum())}**"
+        table[title] = [percent(values[k]) for k in order] + [total]
     st.table(table, border="horizontal", hide_index=True)
 
 
@@ -448,28 +489,34 @@ def show_model(diagnosis: Diagnosis, card: dict) -> None:
         f"**{diagnosis.model}**, version {diagnosis.model_version}, file hash "
         f"`{diagnosis.model_sha256[:12]}`; this answer took {1000 * diagnosis.seconds:.0f} ms."
     )
-    rows = test_figures(card)
-    if not rows:
-        st.caption("Its card holds no test figures.")
-        return
-    st.table(rows[: len(TEST_FIGURES)], border="horizontal", hide_index=True)
-    protocol = card.get("protocol", {})
-    st.caption(
-        f"Measured on test lesions of {card.get('data', {}).get('name', 'its data')}. Protocol "
-        f"“{protocol.get('name', UNKNOWN)}”: {protocol.get('description', '')}"
+    overall, by_class = test_figures(card)
+    if overall:
+        st.table(overall, border="horizontal", hide_index=True)
+    if by_class:
+        with st.expander("Test figures of each diagnosis"):
+            st.table(by_class, border="horizontal", hide_index=True)
+    data, protocol = card.get("data", {}), card.get("protocol", {})
+    st.markdown(
+        f":small[Measured on test lesions of {data.get('name', UNKNOWN)}, protocol "
+        f"“{protocol.get('name', UNKNOWN)}”: {protocol.get('description', '')}]"
     )
 
 
-def test_figures(card: dict) -> list[dict[str, str]]:
-    """The rows of the table of test figures; the only place that knows how cards hold them."""
+def test_figures(card: dict) -> tuple[list[dict], list[dict]]:
+    """Table rows, overall and by diagnosis; the only place that knows how cards hold figures."""
     metrics = card.get("metrics", {})
-    found = [(METRICS[name].title, metrics.get(name)) for name in TEST_FIGURES]
-    for code, of_class in metrics.get("per_class", {}).items():
-        found += [
-            (f"{NAMES.get(code, code)}: {METRICS[name].title}", of_class.get(name))
-            for name in CLASS_FIGURES
-        ]
-    return [figure_row(title, figure) for title, figure in found if figure]
+    of_class = metrics.get("per_class", {})
+    overall = [(METRICS[name].title, metrics.get(name)) for name in TEST_FIGURES]
+    overall.insert(2, ("ROC AUC, melanoma", of_class.get("mel", {}).get("roc_auc")))
+    by_class = [
+        (f"{NAMES[code]}: {METRICS[name].title}", figures.get(name))
+        for code, figures in of_class.items()
+        for name in CLASS_FIGURES
+    ]
+    return tuple(
+        [figure_row(title, figure) for title, figure in found if figure]
+        for found in (overall, by_class)
+    )
 
 
 def figure_row(title: str, figure: dict) -> dict[str, str]:

@@ -1,0 +1,254 @@
+"""What a doctor sees on the Diagnose page, without a browser."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from dermsa.inference import store
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient
+from dermsa.plots import percent
+from dermsa.taxonomy import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def upload(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    page.file_uploader[0].set_value([(name, data, "image/jpeg") for name, data in files])
+    return page.run()
+
+
+def headings(page: AppTest) -> list[str]:
+    return [heading.value for heading in page.subheader]
+
+
+def probabilities(page: AppTest) -> dict[str, str]:
+    """The table "In numbers": probability as shown, by name of the diagnosis."""
+    table = page.table[0].value
+    return dict(zip(table["Diagnosis"], table["Probability"], strict=True))
+
+
+def errors(page: AppTest) -> list[str]:
+    assert not page.exception
+    return [error.value for error in page.error]
+
+
+def widget(page: AppTest, kind: str, name: str):
+    return getattr(page, kind)(key=f"{name}-{page.session_state.case}")
+
+
+def choose_sample(page: AppTest, title: str) -> AppTest:
+    widget(page, "segmented_control", "source").set_value("sample").run()
+    return widget(page, "selectbox", "sample").set_value(title).run()
+
+
+def test_just_opened_it_asks_for_a_photo_and_says_what_it_is(page):
+    assert "Add one or more photos" in page.info[0].value
+    assert any("not a medical device" in caption.value for caption in page.caption)
+
+
+def test_answer_comes_in_the_order_a_doctor_needs(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    assert not page.exception
+    shown = headings(page)
+    assert shown[:3] == ["Diagnosis", "Malignancy", "What the model saw"]
+    assert shown[3].startswith("The sum for ")
+    assert shown[-1] == "The model"
+    assert len(page.image) == 3
+
+
+def test_numbers_are_those_of_the_model(page, lesion):
+    widget(page, "text_input", "age").set_value("62").run()
+    widget(page, "selectbox", "sex").set_value("male").run()
+    widget(page, "selectbox", "localization").set_value("back").run()
+    upload(page, ("lesion.jpg", lesion))
+    diagnosis = Predictor().diagnose([lesion], Patient(62, "male", "back"))
+    assert probabilities(page) == {
+        NAMES[code]: percent(probability)
+        for code, probability in zip(diagnosis.classes, diagnosis.probabilities, strict=True)
+    }
+    assert page.metric[0].value == percent(diagnosis.malignancy)
+    said = " ".join(box.value for box in [*page.warning, *page.info])
+    assert ("Refer." in said) == diagnosis.triage.refer
+    assert ("No referral by this threshold" in said) != diagnosis.triage.refer
+
+
+def test_test_figures_and_model_are_named(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    card = store.read_card(store.default_model())
+    text = " ".join(each.value for each in page.markdown)
+    assert store.default_model() in text and card["files"]["model.onnx"][:12] in text
+    assert f"n = {card['triage']['malignancy'][0]['sensitivity']['n']:,}" in text
+    tables = [table.value for table in page.table]
+    assert any("95 % interval" in table.columns for table in tables)
+
+
+def test_unknown_patient_moves_nothing(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    assert any("unknown, so none of them" in info.value for info in page.info)
+    assert "If less were known of the patient" not in headings(page)
+
+
+def test_known_patient_shows_what_would_change(page, lesion):
+    widget(page, "text_input", "age").set_value("62").run()
+    widget(page, "selectbox", "sex").set_value("female").run()
+    upload(page, ("lesion.jpg", lesion))
+    table = next(t.value for t in page.table if "Age unknown" in t.value.columns)
+    assert list(table.columns) == [
+        "Probability of",
+        "As given",
+        "Age unknown",
+        "Sex unknown",
+        "All unknown",
+    ]
+
+
+def test_every_drawn_sample_gives_an_answer_and_fills_in_its_patient(page):
+    widget(page, "segmented_control", "source").set_value("sample").run()
+    drawn = [title for title in widget(page, "selectbox", "sample").options if "drawing" in title]
+    assert len(drawn) == len(NAMES)
+    for title in drawn:
+        widget(page, "selectbox", "sample").set_value(title).run()
+        assert not errors(page) or "unlike" in errors(page)[0]
+        assert len(probabilities(page)) == len(NAMES)
+        assert widget(page, "text_input", "age").value
+        assert widget(page, "selectbox", "sex").value in ("female", "male")
+
+
+def test_real_samples_are_offered_where_the_data_set_is_configured(monkeypatch, synthetic_data):
+    monkeypatch.setenv("DERMSA_DATA", str(synthetic_data))
+    st.cache_resource.clear()
+    page = AppTest.from_file("../../app.py", default_timeout=60).run()
+    widget(page, "segmented_control", "source").set_value("sample").run()
+    titles = widget(page, "selectbox", "sample").options
+    real = [title for title in titles if "SYN_" in title]
+    assert len(real) >= len(NAMES)
+    widget(page, "selectbox", "sample").set_value(real[0]).run()
+    assert "Diagnosis" in headings(page)
+    st.cache_resource.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "said"),
+    [
+        ("notes.jpg", lambda lesion: b"Dear colleague, please see the photo.", "not a picture"),
+        ("cut.jpg", lambda lesion: lesion[: len(lesion) // 2], "incomplete or damaged"),
+        ("nothing.jpg", lambda lesion: b"", "empty"),
+        ("large.jpg", lambda lesion: lesion + bytes(25 * 2**20), "larger than 25 MB"),
+    ],
+)
+def test_bad_file_gets_one_sentence_and_the_page_goes_on(page, lesion, name, spoil, said):
+    upload(page, (name, spoil(lesion)))
+    (sentence,) = errors(page)
+    assert sentence.startswith(f"{name}: ") and said in sentence and "\n" not in sentence
+    assert "Diagnosis" not in headings(page)
+    upload(page, ("lesion.jpg", lesion))
+    assert not errors(page) and "Diagnosis" in headings(page)
+
+
+def test_bad_file_among_good_ones_is_named_and_left_out(page, lesion):
+    upload(page, ("one.jpg", lesion), ("bad.jpg", b"no picture"), ("two.jpg", lesion))
+    (sentence,) = errors(page)
+    assert sentence.startswith("bad.jpg: ")
+    assert "Diagnosis" in headings(page)
+    photos = next(group for group in page.segmented_control if "photo-of" in (group.key or ""))
+    assert photos.options == ["Photo 1", "Photo 2"]
+
+
+@pytest.mark.parametrize("age", ["-3", "240", "abc"])
+def test_impossible_age_gets_one_sentence_and_no_answer(page, lesion, age):
+    upload(page, ("lesion.jpg", lesion))
+    widget(page, "text_input", "age").set_value(age).run()
+    (sentence,) = errors(page)
+    assert "age must be" in sentence and "120" in sentence
+    assert "Diagnosis" not in headings(page)
+    widget(page, "text_input", "age").set_value("41").run()
+    assert not errors(page) and "Diagnosis" in headings(page)
+
+
+def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
+    upload(page, ("lesion.jpg", lesion))
+    monkeypatch.setattr(Predictor, "diagnose", lambda *_: pytest.fail("computed again"))
+    before = probabilities(page)
+    page.slider[0].set_value(80).run()
+    evidence = next(box for box in page.selectbox if box.label == "Evidence for")
+    evidence.set_value("vasc").run()
+    assert not page.exception
+    assert "The sum for vascular lesion" in headings(page)
+    assert probabilities(page) == before
+
+
+def test_camera_photo_gets_an_answer(page, lesion):
+    widget(page, "segmented_control", "source").set_value("camera").run()
+    page.camera_input[0].set_value(("photo.jpg", lesion, "image/jpeg")).run()
+    assert not page.exception and "Diagnosis" in headings(page)
+
+
+def test_start_over_forgets_everything(page):
+    choose_sample(page, "Melanoma (drawing)")
+    next(button for button in page.button if button.label == "Start over").click().run()
+    assert widget(page, "text_input", "age").value == ""
+    assert widget(page, "selectbox", "sex").value == "unknown"
+    assert "Diagnosis" not in headings(page)
+    assert "answer" not in page.session_state
+
+
+@pytest.fixture
+def own_weights(tmp_path, monkeypatch):
+    """A copy of the default model under two names, which a test may damage."""
+    source = store.weights_folder() / store.default_model()
+    for name in ("a-damaged", "b-whole"):
+        shutil.copytree(source, tmp_path / name)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "model.onnx").unlink(), "is missing"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"\0" * 99), "is damaged"),
+        (lambda folder: (folder / "card.json").write_text("{"), "is damaged"),
+    ],
+)
+def test_damaged_model_gets_one_sentence_and_another_can_be_chosen(own_weights, damage, said):
+    damage(own_weights / "a-damaged")
+    page = AppTest.from_file("../../app.py", default_timeout=60).run()
+    (sentence,) = errors(page)
+    assert said in sentence and "\n" not in sentence
+    choose_sample(page, "Melanocytic nevus (drawing)")
+    assert len(errors(page)) == 1 and "Diagnosis" not in headings(page)
+    widget(page, "selectbox", "model").set_value("b-whole").run()
+    assert not any(said in sentence for sentence in errors(page))
+    assert "Diagnosis" in headings(page)
+
+
+def test_no_model_at_all_gets_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    page = AppTest.from_file("../../app.py", default_timeout=60).run()
+    (sentence,) = errors(page)
+    assert "There is no model" in sentence
+
+
+def test_page_brings_in_neither_tensorflow_nor_keras():
+    script = """
+import json, sys
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("app.py", default_timeout=60).run()
+page.segmented_control(key="source-0").set_value("sample").run()
+page.selectbox(key="sample-0").set_value("Melanoma (drawing)").run()
+assert not page.exception and page.metric
+heavy = {"tensorflow", "keras", "torch", "jax", "matplotlib"}
+print(json.dumps(sorted(heavy & set(sys.modules))))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.strip().splitlines()[-1]) == []
