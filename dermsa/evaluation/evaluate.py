@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from dermsa.datasets import cache, ham10000, splits
+from dermsa import images
+from dermsa.datasets import ham10000, splits
 from dermsa.datasets.dataset import Dataset, DatasetError, require_root
 from dermsa.evaluation import report
 from dermsa.evaluation.metrics import Predictions
@@ -62,13 +65,18 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
 
 
 def predict_rows(predictor: Predictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
-    """Calibrated probabilities of the given rows beside their truth."""
-    images = cache.decoded(dataset, predictor.engine.input_size)
+    """Calibrated probabilities of the given rows beside their truth, from the image files."""
+
+    def prepare(path: str) -> np.ndarray:
+        return images.to_model_input(images.load(path), predictor.engine.input_size)
+
+    paths = dataset.table["path"].to_numpy()
     patients = dataset.patient_vectors(predictor.age_scale)
-    logits = [
-        predictor.logits(images[chosen], patients[chosen])
-        for chosen in np.array_split(rows, range(BATCH, len(rows), BATCH))
-    ]
+    logits = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for chosen in np.array_split(rows, range(BATCH, len(rows), BATCH)):
+            inputs = np.stack(list(pool.map(prepare, paths[chosen])))
+            logits.append(predictor.logits(inputs, patients[chosen]))
     return predictions_of(dataset, rows, predictor.probabilities(np.concatenate(logits)))
 
 

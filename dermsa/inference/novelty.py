@@ -34,7 +34,7 @@ def fit(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, n
     return {
         "scale": scale.astype(np.float32),
         "means": means.astype(np.float32),
-        "components": directions[:, -k:].astype(np.float16),
+        "components": directions[:, -k:].astype(np.float32),
         "variances": np.maximum(variances[-k:], 1e-6).astype(np.float32),
         "noise": np.float32(max(variances[:-k].mean(), 1e-6)),
     }

@@ -117,7 +117,7 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
     folder = weights_folder() / name
     for file, content in files.items():
         write_atomically(folder / file, content)
-    write_atomically(folder / "README.md", _readme(card).encode())
+    write_atomically(folder / "README.md", card_readme(card).encode())
     write_atomically(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
     if make_default:
         write_atomically(weights_folder() / DEFAULT_MODEL_FILE, f"{name}\n".encode())
@@ -260,7 +260,7 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def _readme(card: dict) -> str:
+def card_readme(card: dict) -> str:
     """The card in words, for people who browse the folder."""
 
     def line(title: str, interval: dict) -> str:

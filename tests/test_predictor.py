@@ -1,0 +1,131 @@
+"""The shipped models answer, exactly as their cards say, without TensorFlow."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dermsa import images
+from dermsa.datasets.synthetic import draw_lesion
+from dermsa.inference import store
+from dermsa.inference.engine import Engine
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient
+
+MODELS = store.model_names()
+PATIENT = Patient(62, "male", "back")
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def predictor(request):
+    return Predictor(request.param)
+
+
+@pytest.fixture(scope="module")
+def lesion():
+    return draw_lesion("mel", 3, (450, 600))[0]
+
+
+def test_there_is_a_default_model():
+    assert store.default_model() == MODELS[0]
+    assert (store.weights_folder() / "default").read_text().strip() == MODELS[0]
+
+
+def test_an_answer_is_whole(predictor, lesion):
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    assert diagnosis.probabilities.sum() == pytest.approx(1)
+    assert (diagnosis.probabilities > 0).all()
+    by_code = dict(zip(diagnosis.classes, diagnosis.probabilities, strict=True))
+    assert diagnosis.malignancy == pytest.approx(by_code["akiec"] + by_code["bcc"] + by_code["mel"])
+    assert diagnosis.triage.refer == (diagnosis.malignancy >= diagnosis.triage.threshold)
+    assert diagnosis.triage.target_sensitivity == 0.95
+    assert diagnosis.best in diagnosis.prediction_set
+    photo = diagnosis.photos[0]
+    assert photo.attention_map.shape == lesion.shape[:2]
+    assert 0 <= photo.attention_map.min() and photo.attention_map.max() <= 1 + 1e-6
+    assert photo.evidence_map.shape == (7, *lesion.shape[:2])
+    assert photo.novelty is not None and photo.novelty.score > 0
+    assert diagnosis.seconds > 0
+    json.dumps(diagnosis.to_dict())
+
+
+def test_the_parts_sum_to_the_logits_of_the_network(predictor, lesion):
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    seen = images.to_model_input(lesion, predictor.engine.input_size)
+    out = predictor.engine(seen[None], PATIENT.encode(predictor.age_scale)[None])
+    np.testing.assert_allclose(diagnosis.logits, out["logits"][0], atol=1e-4)
+    parts = diagnosis.bias + diagnosis.image_evidence + diagnosis.patient_evidence
+    np.testing.assert_allclose(parts, diagnosis.logits, atol=1e-9)
+    shares = sum(diagnosis.patient_contributions.values())
+    nothing_known = predictor.diagnose([lesion]).patient_evidence
+    np.testing.assert_allclose(shares, diagnosis.patient_evidence - nothing_known, atol=1e-5)
+
+
+def test_what_if_unknown_is_what_an_unknown_patient_gets(predictor, lesion):
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    for hidden, probabilities in diagnosis.if_unknown.items():
+        names = ("age", "sex", "localization") if hidden == "all" else (hidden,)
+        expected = predictor.diagnose([lesion], PATIENT.without(*names)).probabilities
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert set(diagnosis.if_unknown) == {"age", "sex", "localization", "all"}
+    assert predictor.diagnose([lesion]).if_unknown == {}
+
+
+def test_logits_of_several_photos_are_averaged(predictor, lesion):
+    other = draw_lesion("nv", 1, (450, 600))[0]
+    both = predictor.diagnose([lesion, other], PATIENT)
+    alone = [predictor.diagnose([photo], PATIENT).logits for photo in (lesion, other)]
+    np.testing.assert_allclose(both.logits, np.mean(alone, axis=0), atol=1e-5)
+    grids = sum(photo.evidence_grid.sum(axis=(1, 2)) for photo in both.photos)
+    np.testing.assert_allclose(grids, both.image_evidence, atol=1e-5)
+
+
+def test_the_temperature_of_the_card_calibrates(predictor, lesion):
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    scaled = diagnosis.logits / predictor.model.card["temperature"]
+    expected = np.exp(scaled - scaled.max())
+    np.testing.assert_allclose(diagnosis.probabilities, expected / expected.sum(), atol=1e-9)
+
+
+def test_the_patient_moves_the_answer(predictor, lesion):
+    young = predictor.diagnose([lesion], Patient(20, "female", "foot")).probabilities
+    old = predictor.diagnose([lesion], Patient(85, "male", "face")).probabilities
+    nevus = predictor.classes.index("nv")
+    assert young[nevus] > old[nevus]
+
+
+def test_bytes_paths_and_arrays_give_one_answer(predictor, lesion, tmp_path):
+    import cv2
+
+    content = cv2.imencode(".png", lesion[..., ::-1])[1].tobytes()
+    path = tmp_path / "lesion.png"
+    path.write_bytes(content)
+    answers = [predictor.diagnose([photo]).logits for photo in (content, path, lesion)]
+    np.testing.assert_allclose(answers[1], answers[0])
+    np.testing.assert_allclose(answers[2], answers[0])
+
+
+def test_no_photo_and_no_picture_are_refused(predictor):
+    with pytest.raises(ValueError, match="at least one photo"):
+        predictor.diagnose([])
+    with pytest.raises(images.ImageRefused):
+        predictor.diagnose([b"not a picture"])
+
+
+def test_a_file_that_is_no_classifier_is_refused():
+    with pytest.raises(store.ModelError, match="cannot be run"):
+        Engine(b"not a model")
+
+
+def test_an_answer_needs_neither_tensorflow_nor_keras():
+    code = (
+        "import sys, numpy as np\n"
+        "from dermsa.inference.predictor import Predictor\n"
+        "Predictor().diagnose([np.full((300, 400, 3), 120, np.uint8)])\n"
+        "heavy = {'tensorflow', 'keras', 'torch', 'jax', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
