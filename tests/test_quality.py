@@ -1,21 +1,16 @@
 """Good photos pass in silence; blurred, dark, burnt out, grey or tinted ones do not."""
 
-import os
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-import dermsa
 from dermsa import images
+from dermsa.datasets.dataset import data_root
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference.quality import CHECKS, Finding, findings, measure
 from dermsa.taxonomy import HAM10000_CLASSES
-
-DATA = Path(os.environ.get("DERMSA_DATA") or Path(dermsa.__file__).parents[2] / "shared" / "data")
-HAM10000 = DATA / "ham10000" / "HAM10000_images"
 
 
 def lit(rgb, gain):
@@ -77,15 +72,16 @@ def share_flagged(photos, mistreat, expected):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [draw_lesion(code, seed)[0] for code in HAM10000_CLASSES for seed in range(4)]
+    return [draw_lesion(code, seed)[0] for code in HAM10000_CLASSES for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
 def real():
-    files = sorted(HAM10000.glob("*.jpg"))
+    root = data_root()
+    files = sorted((root / "ham10000" / "HAM10000_images").glob("*.jpg")) if root else []
     if not files:
         pytest.skip("HAM10000 is not here; set DERMSA_DATA to the folder that holds ham10000/")
-    chosen = np.random.default_rng(0).choice(len(files), 250, replace=False)
+    chosen = np.random.default_rng(0).choice(len(files), 150, replace=False)
     return [images.load(files[index]) for index in chosen]
 
 
@@ -99,21 +95,23 @@ def test_mistreated_drawn_lesions_are_flagged(name, drawn):
     assert share_flagged(drawn, *MISTREATED[name]) >= 0.95
 
 
+@pytest.mark.real_data
 def test_real_photos_pass(real):
     found = [findings(rgb) for rgb in real]
     for check in CHECKS:
         flagged = np.mean([any(f.code == check.code for f in one) for one in found])
-        assert flagged <= 0.02, check.code  # at most 0.5% of all photos; 250 are seen here
+        assert flagged <= 0.02, check.code  # at most 0.5% of all photos; 150 are seen here
     assert np.mean([bool(one) for one in found]) < 0.05
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize("name", MISTREATED)
 def test_mistreated_real_photos_are_flagged(name, real):
-    assert share_flagged(real[:60], *MISTREATED[name]) >= 0.95
+    assert share_flagged(real[:40], *MISTREATED[name]) >= 0.95
 
 
 def test_size_does_not_change_the_verdict_on_focus(drawn):
-    for rgb in drawn[::4]:
+    for rgb in drawn[::3]:
         large = cv2.resize(rgb, (1600, 1200), interpolation=cv2.INTER_CUBIC)
         small = cv2.resize(rgb, (320, 240), interpolation=cv2.INTER_AREA)
         assert "blurred" not in codes(large) and "blurred" not in codes(small)
@@ -129,7 +127,7 @@ def test_light_is_not_mistaken_for_focus(drawn):
 def test_black_corners_are_no_fault(drawn):
     y, x = np.mgrid[:336, :448]
     window = np.hypot(y - 168, x - 224) < 215
-    for rgb in drawn[::4]:
+    for rgb in drawn[::3]:
         assert "underexposed" not in codes(rgb * window[..., None].astype(np.uint8))
 
 
