@@ -165,7 +165,7 @@ class Canvas:
     def photograph(self) -> np.ndarray:
         """What the camera sees, uint8 RGB, with hairs, a lens and grain."""
         taken = sum(
-            amount[..., None] * pigment
+            np.maximum(amount, 0)[..., None] * pigment
             for amount, pigment in (
                 (self.melanin, MELANIN),
                 (self.deep, DEEP),
@@ -241,7 +241,7 @@ def _paint_keratosis(canvas: Canvas) -> np.ndarray:
     depth = canvas.blob(rng.uniform(0.4, 0.65), 0.12, rng.uniform(1.1, 1.6))
     body = inside(depth, 0.018)
     folds = np.abs(canvas.noise(0.14) + 0.5 * canvas.noise(0.07))
-    canvas.melanin += body * (rng.uniform(0.25, 0.8) + 0.2 * canvas.rough(0.25))
+    canvas.melanin += body * np.clip(rng.uniform(0.3, 0.8) + 0.2 * canvas.rough(0.25), 0.15, None)
     canvas.melanin += body * 0.5 * np.exp(-folds * 5)  # fissures
     canvas.melanin += 0.25 * inside(depth, 0.018) * inside(-depth + 0.06, 0.02)  # raised rim
     canvas.blood += 0.12 * body
@@ -361,7 +361,6 @@ def _add_network(
     first, second, _ = canvas.cells(spacing, jitter)
     lines = np.exp(-(((second - first) / 0.22) ** 2))
     canvas.melanin += strength * where * (lines - 0.35) * (0.9 + 0.25 * canvas.noise(0.3))
-    np.maximum(canvas.melanin, 0, out=canvas.melanin)
 
 
 def _add_globules(canvas: Canvas, where: np.ndarray, spacing: float, strength: float) -> None:
