@@ -1,0 +1,146 @@
+"""From a drawn data set to a model that answers: train, export, evaluate, predict."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dermsa.cli import main
+from dermsa.datasets import ham10000, splits
+from dermsa.evaluation.evaluate import evaluate_model
+from dermsa.inference import store
+from dermsa.inference.predictor import Predictor
+from dermsa.models.classifier import build_classifier
+from dermsa.patient import Patient
+from dermsa.training import runs
+
+SETTINGS = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
+SETTINGS += " --batch-size 8 --warmup-steps 0"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERMSA_WEIGHTS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(synthetic_data, weights):
+    data = ["--data", str(synthetic_data)]
+    assert main(["train", *SETTINGS.split(), "--title", "Drawn lesions", *data]) == 0
+    run = next(run for run in runs.all_runs() if "drawn-lesions" in run.id)
+    assert run.status()["state"] == "finished"
+    assert main(["export", run.id, "--name", "drawn", "--default", *data]) == 0
+    return run
+
+
+def test_the_model_is_what_was_trained(run, synthetic_dataset):
+    predictor = Predictor("drawn")
+    classifier = build_classifier(run.config().classifier)
+    classifier.load_weights(run.best_weights)
+    image = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.float32)
+    patients = np.stack([Patient(age).encode(predictor.age_scale) for age in (20, 50, None)])
+    keras = classifier.predict_on_batch({"image": image, "patient": patients})
+    for name, value in predictor.engine(image, patients).items():
+        np.testing.assert_allclose(value, keras[name], atol=1e-4, err_msg=name)
+    bias = [predictor.model.card["bias"][code] for code in predictor.classes]
+    np.testing.assert_allclose(bias, classifier.get_layer("logits").bias, atol=1e-7)
+
+
+def test_the_card_says_where_it_comes_from(run, synthetic_dataset):
+    card = store.read_card("drawn")
+    split = splits.read_split(run.split)
+    assert card["protocol"]["sha256"] == split.sha256
+    train = synthetic_dataset.subset(split.rows(synthetic_dataset, "train"))
+    ages = train.table["age"].dropna()
+    assert card["age_scale"]["mean"] == pytest.approx(ages.mean())
+    assert card["age_scale"]["std"] == pytest.approx(ages.std(ddof=0))
+    assert card["training"]["run"] == run.id and card["training"]["chosen_epoch"] == 1
+    assert card["architecture"]["input_size"] == [64, 64]
+    assert card["data"]["parts"]["train"]["images"] == len(train.table)
+    assert store.default_model() == "drawn"
+
+
+def test_evaluate_finds_the_figures_of_the_card(run, synthetic_data, capsys):
+    card = store.read_card("drawn")
+    again = evaluate_model("drawn", data=synthetic_data)
+    for metric in ("accuracy", "macro_roc_auc", "log_loss"):
+        assert again["overall"][metric]["value"] == pytest.approx(
+            card["metrics"][metric]["value"], abs=1e-5
+        )
+    assert main(["evaluate", "--data", str(synthetic_data)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("drawn on ") and "protocol lesion" in printed
+    assert main(["evaluate", "--json", "--data", str(synthetic_data)]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == again["images"]
+
+
+def test_evaluate_refuses_data_that_divide_differently(run, tmp_path, capsys):
+    from dermsa.datasets import synthetic
+
+    synthetic.write_ham10000(tmp_path / "ham10000", lesions_per_class=4, seed=9, size=(96, 128))
+    assert main(["evaluate", "--data", str(tmp_path)]) == 2
+    assert "not those the model was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../outside", "", ".hidden", "a b"])
+def test_names_that_are_no_folder_names_are_refused(run, name, synthetic_data, capsys):
+    arguments = ["export", run.id, "--name", name, "--data", str(synthetic_data)]
+    assert main(arguments) == 2
+    assert "cannot name a model" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there_is_refused(capsys):
+    assert main(["export", "nothing", "--name", "x"]) == 2
+    assert "There is no run" in capsys.readouterr().err
+
+
+def test_models_lists_all_that_can_be_built_and_all_that_is_there(run, capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "MobileNetV2/published/soft_attention" in printed and "drawn" in printed
+    assert main(["models", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    large = rows["MobileNetV3Large/published/soft_attention"]
+    assert large["parameters"] == 2_666_922 - 2
+    assert large["trainable_parameters"] == 2_646_679 + 1
+    assert large["feature_shape"] == [7, 7, 960] and large["input_size"] == [224, 224]
+
+
+def test_data_check_counts_and_finds_faults(synthetic_data, tmp_path, capsys):
+    assert main(["data", "check", "--data", str(synthetic_data)]) == 0
+    assert "Nothing is wrong with it." in capsys.readouterr().out
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(synthetic_data, broken)
+    files = sorted(ham10000.image_files(broken).values())
+    open(files[0], "w").write("not a picture")
+    import os
+
+    os.remove(files[1])
+    assert main(["data", "check", "--json", "--data", str(broken)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["missing"]) == 1 and len(report["unreadable"]) == 1
+    assert len(report["problems"]) == 2 and report["images"] == 56
+
+
+def test_training_without_data_says_how_to_get_them(tmp_path, capsys):
+    assert main(["train", "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "DERMSA_DATA" in error and "Traceback" not in error
+
+
+def test_wrong_settings_are_refused_by_name(synthetic_data, capsys):
+    data = ["--data", str(synthetic_data)]
+    for flag, value, sentence in (
+        ("--cut", "trnk", "Did you mean trunk"),
+        ("--class-weights", "heavy", "Expected one of"),
+        ("--learning-rate", "-1", "above 0"),
+        ("--epochs", "0", "at least 1"),
+        ("--input-size", "8", "at least 32"),
+    ):
+        assert main(["train", flag, value, *data]) == 2
+        assert sentence in capsys.readouterr().err
