@@ -1,0 +1,187 @@
+"""Runs on disk: named, found, claimed by one process, and never believed alive when dead."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from dermsa.models.classifier import ClassifierConfig
+from dermsa.training import runs
+from dermsa.training.config import TrainingConfig
+from dermsa.training.runs import Run, RunError, create_run
+
+CONFIG = TrainingConfig(ClassifierConfig("MobileNetV3Small", input_size=(64, 96)), epochs=3)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def run():
+    return create_run(CONFIG)
+
+
+@pytest.fixture
+def other_process():
+    """A living process that is not this one."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
+
+
+def claimed_by(run, process, state="running"):
+    run.update(state=state, pid=process.pid, pid_started=process.create_time(), error=None)
+
+
+# --- making and finding -----------------------------------------------------------------------
+
+
+def test_a_run_keeps_all_that_is_needed_to_repeat_it(run):
+    assert run.config() == CONFIG
+    about = run.about()
+    assert {"title", "created", "config", "versions", "git_commit"} <= set(about)
+    assert {"python", "keras", "numpy"} <= set(about["versions"])
+
+
+def test_it_is_named_by_its_title(folder):
+    run = create_run(CONFIG, "Größer & bunter: 2nd try!")
+    assert run.folder.parent == folder
+    assert run.id.endswith("-gr-er-bunter-2nd-try")
+    assert create_run(CONFIG).id.endswith("-mobilenetv3small")
+    assert len(create_run(CONFIG, "x" * 500).id) < 80
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own():
+    made = [create_run(CONFIG, "same") for _ in range(4)]
+    assert len({run.folder for run in made}) == 4
+
+
+def test_a_run_is_found_by_its_name_and_by_its_folder(run):
+    assert runs.find_run(run.id) == run
+    assert runs.find_run(str(run.folder)) == run
+    with pytest.raises(RunError, match="There is no run 'nonsense'"):
+        runs.find_run("nonsense")
+
+
+def test_all_runs_come_newest_first(folder):
+    assert runs.all_runs() == []
+    for name in ("20250101-000000-a", "20260101-000000-c", "20250601-000000-b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+    (folder / "no-run").mkdir()
+    assert [run.id[-1] for run in runs.all_runs()] == ["c", "b", "a"]
+
+
+def test_metrics_are_empty_before_the_first_epoch(run):
+    assert len(run.metrics()) == 0
+
+
+# --- who trains -------------------------------------------------------------------------------
+
+
+def test_a_claim_names_this_process(run):
+    run.claim()
+    status = run.status()
+    assert status["state"] == "preparing" and status["pid"] == os.getpid()
+    assert status["error"] is None and status["heartbeat"]
+
+
+def test_a_run_that_another_process_trains_is_refused(run, other_process):
+    claimed_by(run, other_process)
+    with pytest.raises(RunError, match=f"trained by process {other_process.pid}"):
+        run.claim()
+    assert run.status()["state"] == "running" and run.status()["pid"] == other_process.pid
+
+
+@pytest.mark.parametrize("state", runs.ACTIVE)
+def test_a_run_whose_process_died_is_lost_and_can_be_claimed(run, other_process, state):
+    claimed_by(run, other_process, state)
+    assert run.status()["state"] == state
+    other_process.kill()
+    other_process.wait()
+    assert run.status()["state"] == "lost"
+    run.claim()
+    assert run.status()["pid"] == os.getpid()
+
+
+def test_another_process_under_the_same_number_is_not_taken_for_it(run, other_process):
+    run.update(state="running", pid=other_process.pid, pid_started=1.0)
+    assert run.status()["state"] == "lost"
+
+
+@pytest.mark.parametrize("state", ["stopped", "finished", "failed"])
+def test_a_run_that_ended_stays_so_whoever_has_its_number(run, other_process, state):
+    claimed_by(run, other_process, state)
+    assert run.status()["state"] == state
+    run.claim()
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def test_an_update_keeps_the_other_fields(run):
+    run.claim()
+    run.update(epoch=4)
+    run.update(state="finished")
+    status = run.status()
+    assert (status["epoch"], status["state"], status["pid"]) == (4, "finished", os.getpid())
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "status.json"
+    runs.write_atomically(path, b"old")
+
+    def broken(*_):
+        assert path.read_bytes() == b"old"  # until the very last step
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(path.parent) == ["status.json"]
+
+
+def test_the_folder_can_be_chosen(folder, monkeypatch):
+    assert runs.runs_folder() == folder
+    monkeypatch.delenv("DERMSA_RUNS")
+    assert runs.runs_folder().name == "runs"
+
+
+# --- the configuration ------------------------------------------------------------------------
+
+
+def test_a_configuration_survives_json():
+    assert TrainingConfig.from_dict(json.loads(CONFIG.to_json())) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("protocol", "image", "Unknown protocol 'image'. Expected one of: lesion"),
+        ("class_weights", "new", "Unknown class_weights 'new'.*balanced"),
+        ("augmentation", "mild", "Unknown augmentation 'mild'.*strong"),
+        ("monitor", "f1", "Unknown monitor 'f1'.*macro_recall"),
+        ("label_smoothing", 1.0, "label_smoothing to be from 0 to below 1. Received: 1.0"),
+        ("forget_rate", -0.1, "forget_rate"),
+        ("learning_rate", 0, "learning_rate to be above 0. Received: 0"),
+        ("epochs", 0, "epochs to be at least 1. Received: 0"),
+        ("batch_size", 0, "batch_size"),
+        ("limit", -1, "limit to be at least 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(CONFIG.classifier, **{field: value})
+
+
+def test_a_run_reads_its_folder_every_time(run):
+    run.claim()
+    Run(run.folder).update(epoch=9)
+    assert run.status()["epoch"] == 9
