@@ -71,7 +71,7 @@ def read_card(name: str) -> dict:
     path = weights_folder() / name / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(card["files"], dict) and card["classes"]
+        assert "model.onnx" in dict(card["files"]) and card["classes"]
         return card
     except (OSError, ValueError, KeyError, TypeError, AssertionError):
         raise ModelError(f"The card {path} is damaged; get this model's folder again.") from None
