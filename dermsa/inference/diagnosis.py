@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from dermsa.inference import explanation
 from dermsa.inference.quality import Finding
 from dermsa.patient import Patient
 
@@ -60,12 +61,12 @@ class Novelty:
 class PhotoExplanation:
     """What one photo contributed.
 
+    It keeps the network's small grids; maps at image size, of which the evidence alone would
+    take 50 MB for a large photo, are drawn from them on demand.
+
     Attributes:
         rgb: The upright photo, uint8 `(h, w, 3)`.
-        attention_map: float32 `(h, w)`, 0 to 1 (relative to its maximum); 0 where the photo was
-            cropped away.
-        evidence_map: float32 `(classes, h, w)`, in logits per position of `evidence_grid`; 0
-            where the photo was cropped away.
+        attention_grid: float32 `(gh, gw)`, the attention map as the network gave it.
         evidence_grid: float32 `(classes, h', w')`, in logits, the network's own exact terms,
             divided by the number of photos: bias + all grids + patient evidence = logits.
         crop: (top, left, height, width) of what the model saw, in pixels of `rgb`.
@@ -74,12 +75,25 @@ class PhotoExplanation:
     """
 
     rgb: np.ndarray
-    attention_map: np.ndarray
-    evidence_map: np.ndarray
+    attention_grid: np.ndarray
     evidence_grid: np.ndarray
     crop: tuple[int, int, int, int]
     quality: tuple[Finding, ...]
     novelty: Novelty | None
+
+    @property
+    def attention_map(self) -> np.ndarray:
+        """float32 `(h, w)`, 0 to 1 relative to its maximum; 0 where the photo was cropped."""
+        return explanation.attention_at_image_size(
+            self.attention_grid, self.crop, self.rgb.shape[:2]
+        )
+
+    @property
+    def evidence_map(self) -> np.ndarray:
+        """float32 `(classes, h, w)`, in logits per position of `evidence_grid`."""
+        return explanation.evidence_at_image_size(
+            self.evidence_grid, self.attention_grid.shape, self.crop, self.rgb.shape[:2]
+        )
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,7 @@ class Diagnosis:
                     "crop": list(photo.crop),
                     "quality": [_plain(finding) for finding in photo.quality],
                     "novelty": _plain(photo.novelty),
+                    "attention_grid": np.round(photo.attention_grid, 6).tolist(),
                     "evidence_grid": {
                         code: np.round(grid, 6).tolist()
                         for code, grid in zip(self.classes, photo.evidence_grid, strict=True)

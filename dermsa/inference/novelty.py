@@ -1,39 +1,40 @@
 """Is the photo like those the model was trained on?
 
-Distance of the network's embedding to the nearest diagnosis in a mixture of Gaussians with one
-covariance (Lee et al. 2018), that covariance being a few principal directions plus equal noise in
-all others (Tipping and Bishop 1999, probabilistic PCA): it fits in a small file and also notices
-what lies outside the principal directions.
+Distance of the network's embedding from those of the training photos, under one Gaussian whose
+covariance is a few principal directions plus equal noise in all others (Tipping and Bishop 1999,
+probabilistic PCA): it fits in a small file and also notices what lies outside the principal
+directions. Embeddings are first brought to length 1: how strongly features respond varies with
+light and contrast, which of them respond varies with the subject. (Without this, at 1 % false
+alarms, three times fewer everyday photos were noticed; a mean per diagnosis added nothing.)
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-COMPONENTS = 96
+COMPONENTS = 32
 
 
-def fit(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+def fit(embeddings: np.ndarray) -> dict[str, np.ndarray]:
     """Fits the measure on training photos.
 
     Args:
-        embeddings: float `(n, d)`.
-        labels: int `(n,)`.
-        classes: Number of diagnoses, each with at least one photo.
+        embeddings: float `(n, d)`, n and d at least 2.
 
     Returns:
-        Arrays for `scores`: `scale (d,)`, `means (classes, d)`, `components (d, k)`,
-        `variances (k,)`, `noise ()`.
+        Arrays for `scores`: `scale (d,)`, `mean (d,)`, `components (d, k)`, `variances (k,)`,
+        `noise ()`.
     """
-    scale = 1 / (embeddings.std(axis=0) + 1e-3)
-    scaled = embeddings * scale
-    means = np.stack([scaled[labels == k].mean(axis=0) for k in range(classes)])
-    centred = scaled - means[labels]
+    directions_only = _unit(embeddings)
+    scale = 1 / (directions_only.std(axis=0) + 1e-3)
+    scaled = directions_only * scale
+    mean = scaled.mean(axis=0)
+    centred = scaled - mean
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
     k = min(COMPONENTS, centred.shape[1] - 1, len(centred) - 1)
     return {
         "scale": scale.astype(np.float32),
-        "means": means.astype(np.float32),
+        "mean": mean.astype(np.float32),
         "components": directions[:, -k:].astype(np.float32),
         "variances": np.maximum(variances[-k:], 1e-6).astype(np.float32),
         "noise": np.float32(max(variances[:-k].mean(), 1e-6)),
@@ -47,12 +48,13 @@ def scores(measure: dict[str, np.ndarray], embeddings: np.ndarray) -> np.ndarray
         measure: From `fit`.
         embeddings: float `(n, d)`.
     """
-    components = measure["components"].astype(np.float64)
-    distances = []
-    for mean in measure["means"]:
-        centred = embeddings * measure["scale"] - mean
-        along = centred @ components
-        inside = (along**2 / measure["variances"]).sum(axis=1)
-        outside = ((centred**2).sum(axis=1) - (along**2).sum(axis=1)) / measure["noise"]
-        distances.append(inside + outside)
-    return np.sqrt(np.min(distances, axis=0) / embeddings.shape[1])
+    centred = _unit(embeddings) * measure["scale"] - measure["mean"]
+    along = centred @ measure["components"].astype(np.float64)
+    inside = (along**2 / measure["variances"]).sum(axis=1)
+    outside = ((centred**2).sum(axis=1) - (along**2).sum(axis=1)) / measure["noise"]
+    return np.sqrt((inside + outside) / embeddings.shape[1])
+
+
+def _unit(embeddings: np.ndarray) -> np.ndarray:
+    embeddings = np.asarray(embeddings, np.float64)
+    return embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-9)

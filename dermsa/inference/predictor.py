@@ -124,15 +124,12 @@ class Predictor:
         rgb = photo if isinstance(photo, np.ndarray) else images.load(photo)
         seen = images.to_model_input(rgb, self.engine.input_size)
         out = self.engine(seen[None], vectors)
-        crop, shape = images.crop_box(*rgb.shape[:2]), rgb.shape[:2]
-        attention, grid = out["attention_map"][0], out["evidence_map"][0]
         return (
             PhotoExplanation(
                 rgb=rgb,
-                attention_map=explanation.attention_at_image_size(attention, crop, shape),
-                evidence_map=explanation.evidence_at_image_size(grid, attention.shape, crop, shape),
-                evidence_grid=grid / photos,
-                crop=crop,
+                attention_grid=out["attention_map"][0],
+                evidence_grid=out["evidence_map"][0] / photos,
+                crop=images.crop_box(*rgb.shape[:2]),
                 quality=quality.findings(rgb),
                 novelty=self._novelty(out["embedding"]),
             ),

@@ -32,6 +32,13 @@ class TrainingConfig:
             "folder, else downloaded by Keras), none, or a path"
         },
     )
+    start_from: str = field(
+        default="",
+        metadata={
+            "help": "a run on the same split whose best weights to start from, instead of "
+            "initial_weights (second stage)"
+        },
+    )
     class_weights: str = field(default="sqrt", metadata={"help": "class weights in the loss"})
     label_smoothing: float = field(default=0.05, metadata={"help": "0 to below 1"})
     augmentation: str = field(default="strong", metadata={"help": "augmentation recipe"})

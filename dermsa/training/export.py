@@ -150,7 +150,7 @@ def _calibrate(
     temperature = calibration.fit_temperature(logits, truth)
     probabilities = calibration.softmax(logits, temperature)
     quantiles = calibration.conformal_quantile(probabilities, truth, COVERAGE)
-    measure = novelty.fit(out["train"]["embedding"], labels[rows["train"]], len(classes))
+    measure = novelty.fit(out["train"]["embedding"])
     threshold = np.quantile(
         novelty.scores(measure, out["validation"]["embedding"]), 1 - NOVELTY_FALSE_ALARMS
     )

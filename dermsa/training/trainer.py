@@ -27,7 +27,7 @@ from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
 from dermsa.patient import VECTOR_SIZE, AgeScale, age_scale_of
 from dermsa.training.config import MONITORS, TrainingConfig
-from dermsa.training.runs import Run, RunError, write_atomically
+from dermsa.training.runs import Run, RunError, find_run, write_atomically
 
 log = logging.getLogger("dermsa.training")
 
@@ -70,7 +70,7 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
     age_scale = training_age_scale(dataset, parts["train"])
     examples = Examples(images, dataset.patient_vectors(age_scale), dataset.labels())
 
-    classifier = build_classifier(config.classifier, _starting_weights(config, data))
+    classifier = _starting_classifier(run, config, data)
     set_batchnorm_momentum(classifier, config.batchnorm_momentum)
     freeze(classifier, config.freeze_until)
     steps = len(parts["train"]) // config.batch_size
@@ -166,6 +166,21 @@ def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, 
 
 def training_age_scale(dataset: Dataset, train_rows: np.ndarray) -> AgeScale:
     return age_scale_of(dataset.table["age"].to_numpy()[train_rows])
+
+
+def _starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> keras.Model:
+    if not config.start_from:
+        return build_classifier(config.classifier, _starting_weights(config, data))
+    first = find_run(config.start_from)
+    if first.config().classifier != config.classifier:
+        raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
+    if splits.read_split(first.split).sha256 != splits.read_split(run.split).sha256:
+        raise RunError(
+            f"The run {first.id} had another split: its training photos would be tested here."
+        )
+    classifier = build_classifier(config.classifier)
+    classifier.load_weights(first.best_weights)
+    return classifier
 
 
 def _starting_weights(config: TrainingConfig, data: Path | None) -> str | None:
