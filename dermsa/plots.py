@@ -94,7 +94,7 @@ def png(rgb: np.ndarray) -> bytes:
 
 
 def evidence_limit(evidence_maps: Sequence[np.ndarray]) -> float:
-    """The symmetric end of the colour scale for maps `(..., h, w)` to be compared."""
+    """The symmetric end of the colour scale for maps or grids `(..., h, w)` to be compared."""
     return max((float(np.abs(each).max()) for each in evidence_maps), default=0.0) or 1.0
 
 

@@ -13,7 +13,8 @@ import streamlit as st
 from dermsa import images, plots, samples
 from dermsa.evaluation.metrics import METRICS
 from dermsa.inference import store
-from dermsa.inference.diagnosis import Diagnosis, MeasuredRate
+from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
+from dermsa.inference.explanation import evidence_at_image_size
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
@@ -337,9 +338,9 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     number = ask_which_photo(names)
     opacity, scale, code = ask_how_to_explain(diagnosis)
     photo, k = diagnosis.photos[number], diagnosis.classes.index(code)
-    limit = plots.evidence_limit([each.evidence_map for each in diagnosis.photos])
+    limit = plots.evidence_limit([each.evidence_grid for each in diagnosis.photos])
     attention = plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop)
-    evidence = plots.evidence_overlay(photo.rgb, photo.evidence_map[k], opacity, limit)
+    evidence = plots.evidence_overlay(photo.rgb, evidence_map(photo, k), opacity, limit)
 
     columns = st.columns(3, gap="small")
     with columns[0]:
@@ -354,6 +355,13 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
         show_legend(plots.evidence_legend(limit), "Purple is against, orange is for.")
     show_downloads(diagnosis, code, attention, evidence)
     show_sums(diagnosis, code)
+
+
+def evidence_map(photo: PhotoExplanation, k: int) -> np.ndarray:
+    """The evidence map of one diagnosis; `photo.evidence_map` would draw all seven."""
+    return evidence_at_image_size(
+        photo.evidence_grid[[k]], photo.attention_grid.shape, photo.crop, photo.rgb.shape[:2]
+    )[0]
 
 
 def ask_which_photo(names: list[str]) -> int:
@@ -504,13 +512,12 @@ def show_model(diagnosis: Diagnosis, card: dict) -> None:
 
 def test_figures(card: dict) -> tuple[list[dict], list[dict]]:
     """Table rows, overall and by diagnosis; the only place that knows how cards hold figures."""
-    metrics = card.get("metrics", {})
-    of_class = metrics.get("per_class", {})
+    metrics, of_class = card.get("metrics", {}), card.get("metrics_per_class", {})
     overall = [(METRICS[name].title, metrics.get(name)) for name in TEST_FIGURES]
-    overall.insert(2, ("ROC AUC, melanoma", of_class.get("mel", {}).get("roc_auc")))
+    overall.insert(2, ("ROC AUC, melanoma", of_class.get("roc_auc", {}).get("mel")))
     by_class = [
-        (f"{NAMES[code]}: {METRICS[name].title}", figures.get(name))
-        for code, figures in of_class.items()
+        (f"{NAMES[code]}: {METRICS[name].title}", of_class.get(name, {}).get(code))
+        for code in card["classes"]
         for name in CLASS_FIGURES
     ]
     return tuple(

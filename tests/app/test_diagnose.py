@@ -84,9 +84,13 @@ def test_test_figures_and_model_are_named(page, lesion):
     card = store.read_card(store.default_model())
     text = " ".join(each.value for each in page.markdown)
     assert store.default_model() in text and card["files"]["model.onnx"][:12] in text
-    assert f"n = {card['triage']['malignancy'][0]['sensitivity']['n']:,}" in text
-    tables = [table.value for table in page.table]
-    assert any("95 % interval" in table.columns for table in tables)
+    point = Predictor().operating_point
+    assert percent(point["sensitivity"]["value"]) in text
+    assert f"n = {point['specificity']['n']:,}" in text
+    overall, by_class = (t.value for t in page.table if "95 % interval" in t.value.columns)
+    assert f"{card['metrics']['macro_recall']['value']:.3f}" in list(overall["Value"])
+    assert "ROC AUC, melanoma" in list(overall["On test lesions"])
+    assert len(by_class) == 3 * len(NAMES)
 
 
 def test_unknown_patient_moves_nothing(page, lesion):
