@@ -15,7 +15,7 @@ help: ## List the verbs
 	@echo "make VERB [PYTHON=python3.12] [ARGS=...]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## Start the app in the browser; installs what is missing first
+run: $(INSTALLED) ## Serve the app on this machine; installs what is missing first
 	@$(PY) -m streamlit run app.py $(ARGS)
 
 test: $(INSTALLED) ## Run every test, or those named in ARGS
