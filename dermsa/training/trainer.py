@@ -51,6 +51,7 @@ def train(run: Run, data: Path | None = None) -> None:
     handler = logging.FileHandler(run.folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
+    log.setLevel(logging.INFO)  # whoever calls: the log belongs to the run
     try:
         _train(run, run.config(), data)
     except BaseException as error:
@@ -93,15 +94,18 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
         steps,
     )
     if first_epoch < config.epochs:
-        model.fit(
-            examples.batches(parts["train"], config.batch_size, config.seed, first_epoch),
-            steps_per_epoch=steps,
-            initial_epoch=first_epoch,
-            epochs=config.epochs,
-            callbacks=[recorder],
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            model.fit(
+                examples.batches(parts["train"], config.batch_size, config.seed, first_epoch),
+                steps_per_epoch=steps,
+                initial_epoch=first_epoch,
+                epochs=config.epochs,
+                callbacks=[recorder],
+                shuffle=False,
+                verbose=0,
+            )
+        finally:
+            recorder.on_train_end()  # Keras leaves it out after an error
     stopped = recorder.epochs_done(first_epoch) < config.epochs
     run.update(state="stopped" if stopped else "finished", seconds_left=0)
     log.info("The run is %s.", run.status()["state"])
