@@ -223,6 +223,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="id or folder of a run")
     parser.add_argument("--name", required=True, help="of the model: its folder in weights/")
     parser.add_argument("--default", action="store_true", help="let this model answer by default")
+    parser.add_argument(
+        "--views", type=int, default=4, help="mirror images to average over, 1 to 4 (4)"
+    )
     _data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
@@ -236,7 +239,7 @@ def _export(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
     run = runs.find_run(options.run)
-    folder = export.export(run, options.name, options.data, options.default)
+    folder = export.export(run, options.name, options.data, options.default, options.views)
     card = store.read_card(options.name)
     recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
     _say(

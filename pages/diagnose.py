@@ -359,9 +359,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
 
 def evidence_map(photo: PhotoExplanation, k: int) -> np.ndarray:
     """The evidence map of one diagnosis; `photo.evidence_map` would draw all seven."""
-    return evidence_at_image_size(
-        photo.evidence_grid[[k]], photo.attention_grid.shape, photo.crop, photo.rgb.shape[:2]
-    )[0]
+    return evidence_at_image_size(photo.evidence_grid[[k]], photo.crop, photo.rgb.shape[:2])[0]
 
 
 def ask_which_photo(names: list[str]) -> int:

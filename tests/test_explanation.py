@@ -67,10 +67,21 @@ def test_a_flat_attention_map_is_flat_over_the_photo():
     np.testing.assert_allclose(flat, 1)
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (8, 6), (5, 1)])
+def test_unpooling_keeps_every_sum(shape):
+    pooled = tuple((side + 1) // 2 for side in shape)
+    evidence = np.random.default_rng(0).normal(size=(3, *pooled)).astype(np.float32)
+    spread = explanation.unpool(evidence, shape)
+    assert spread.shape == (3, *shape)
+    np.testing.assert_allclose(spread.sum(axis=(1, 2)), evidence.sum(axis=(1, 2)), rtol=1e-5)
+
+
 def test_evidence_lies_where_the_pooling_took_it_from():
-    grid = np.zeros((2, 4, 4), np.float32)
-    grid[1, 3, 0] = 2.0  # pooled from row 6 and columns 0 and 1 of a 7 x 7 feature map
-    maps = explanation.evidence_at_image_size(grid, (7, 7), (0, 0, 70, 70), (70, 70))
+    pooled = np.zeros((2, 4, 4), np.float32)
+    pooled[1, 3, 0] = 2.0  # pooled from row 6 and columns 0 and 1 of a 7 x 7 feature map
+    grid = explanation.unpool(pooled, (7, 7))
+    np.testing.assert_allclose(grid[1, 6, :3], [1, 1, 0])
+    maps = explanation.evidence_at_image_size(grid, (0, 0, 70, 70), (70, 70))
     assert maps.shape == (2, 70, 70) and np.abs(maps[0]).max() == 0
-    assert maps[1].max() == pytest.approx(2)
-    assert maps[1][66, 10] == pytest.approx(2) and maps[1][66, 30] == 0 and maps[1][50, 10] == 0
+    assert maps[1].max() == pytest.approx(1)
+    assert maps[1][66, 10] == pytest.approx(1) and maps[1][66, 30] == 0 and maps[1][50, 10] == 0

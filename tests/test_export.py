@@ -60,6 +60,7 @@ def test_the_card_says_where_it_comes_from(run, synthetic_dataset):
     assert card["training"]["run"] == run.id and card["training"]["chosen_epoch"] == 1
     assert card["architecture"]["input_size"] == [64, 64]
     assert card["data"]["parts"]["train"]["images"] == len(train.table)
+    assert card["views"] == 4
     assert store.default_model() == "drawn"
 
 

@@ -54,8 +54,10 @@ def test_an_answer_is_whole(predictor, lesion):
 def test_the_parts_sum_to_the_logits_of_the_network(predictor, lesion):
     diagnosis = predictor.diagnose([lesion], PATIENT)
     seen = images.to_model_input(lesion, predictor.engine.input_size)
-    out = predictor.engine(seen[None], PATIENT.encode(predictor.age_scale)[None])
-    np.testing.assert_allclose(diagnosis.logits, out["logits"][0], atol=1e-4)
+    mirrored = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][: predictor.views]
+    patients = PATIENT.encode(predictor.age_scale)[None].repeat(len(mirrored), axis=0)
+    logits = predictor.engine(np.stack(mirrored), patients)["logits"]
+    np.testing.assert_allclose(diagnosis.logits, logits.mean(axis=0), atol=1e-4)
     parts = diagnosis.bias + diagnosis.image_evidence + diagnosis.patient_evidence
     np.testing.assert_allclose(parts, diagnosis.logits, atol=1e-9)
     shares = sum(diagnosis.patient_contributions.values())
@@ -129,3 +131,13 @@ def test_an_answer_needs_neither_tensorflow_nor_keras():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_maps_of_mirrored_views_are_laid_back(predictor, lesion):
+    """A mirrored photo has mirrored maps: nothing depends on which side is which."""
+    if predictor.views < 4:
+        pytest.skip("needs a model that looks at all four mirror images")
+    photo = predictor.diagnose([lesion]).photos[0]
+    mirrored = predictor.diagnose([np.ascontiguousarray(lesion[:, ::-1])]).photos[0]
+    np.testing.assert_allclose(mirrored.evidence_grid, photo.evidence_grid[:, :, ::-1], atol=1e-4)
+    np.testing.assert_allclose(mirrored.attention_grid, photo.attention_grid[:, ::-1], atol=1e-4)

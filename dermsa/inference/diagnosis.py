@@ -66,9 +66,9 @@ class PhotoExplanation:
 
     Attributes:
         rgb: The upright photo, uint8 `(h, w, 3)`.
-        attention_grid: float32 `(gh, gw)`, the attention map as the network gave it.
+        attention_grid: float32 `(h', w')`, the network's attention map, averaged over views.
         evidence_grid: float32 `(classes, h', w')`, in logits, the network's own exact terms,
-            divided by the number of photos: bias + all grids + patient evidence = logits.
+            averaged over views and photos: bias + all grids + patient evidence = logits.
         crop: (top, left, height, width) of what the model saw, in pixels of `rgb`.
         quality: Findings about the picture; empty when it is fine.
         novelty: None where the model has no measure of it.
@@ -91,9 +91,7 @@ class PhotoExplanation:
     @property
     def evidence_map(self) -> np.ndarray:
         """float32 `(classes, h, w)`, in logits per position of `evidence_grid`."""
-        return explanation.evidence_at_image_size(
-            self.evidence_grid, self.attention_grid.shape, self.crop, self.rgb.shape[:2]
-        )
+        return explanation.evidence_at_image_size(self.evidence_grid, self.crop, self.rgb.shape[:2])
 
 
 @dataclass(frozen=True)

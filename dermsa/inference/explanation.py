@@ -68,28 +68,39 @@ def attention_at_image_size(
     return _paste(smooth / peak if peak > 0 else smooth, crop, shape)
 
 
+def unpool(evidence: np.ndarray, feature_shape: tuple[int, int]) -> np.ndarray:
+    """Evidence per position of the feature map, float32 `(classes, *feature_shape)`, same sum.
+
+    The head pools the feature map 2 x 2 with "same" padding: position i of the evidence covers
+    rows 2i and 2i + 1 of the feature map, and the last one only one row where their number is
+    odd. Each term is divided evenly among the positions that it was pooled from.
+
+    Args:
+        evidence: `(classes, h', w')`.
+        feature_shape: Height and width of the feature map before pooling.
+    """
+    height, width = feature_shape
+    covered = np.outer(_covered(height), _covered(width)).astype(np.float32)
+    spread = (evidence / covered).repeat(2, axis=1).repeat(2, axis=2)
+    return spread[:, :height, :width]
+
+
 def evidence_at_image_size(
-    evidence_grid: np.ndarray,
-    feature_shape: tuple[int, int],
-    crop: tuple[int, int, int, int],
-    shape: tuple[int, int],
+    evidence_grid: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> np.ndarray:
     """Evidence maps over the photo, float32 `(classes, *shape)`, in logits per grid position.
 
-    The head pools the feature map 2 x 2 with "same" padding: position i of the grid covers rows
-    2i and 2i + 1 of the feature map, and the last one only one row where their number is odd.
-    The maps are laid back accordingly.
-
     Args:
-        evidence_grid: `(classes, h', w')`.
-        feature_shape: Height and width of the feature map before pooling.
+        evidence_grid: `(classes, h, w)`.
         crop, shape: See `attention_at_image_size`.
     """
-    maps = []
-    for grid in evidence_grid:
-        unpooled = grid.repeat(2, axis=0).repeat(2, axis=1)[: feature_shape[0], : feature_shape[1]]
-        maps.append(_paste(_resize(unpooled, crop[2:]), crop, shape))
-    return np.stack(maps)
+    return np.stack([_paste(_resize(grid, crop[2:]), crop, shape) for grid in evidence_grid])
+
+
+def _covered(length: int) -> np.ndarray:
+    """How many positions of a feature map's side each pooled position covers."""
+    pooled = (length + 1) // 2
+    return np.minimum(2, length - 2 * np.arange(pooled))
 
 
 def _resize(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:

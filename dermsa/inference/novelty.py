@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 COMPONENTS = 32
+ARRAYS = {"scale", "mean", "components", "variances", "noise"}
 
 
 def fit(embeddings: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dermsa import images
 from dermsa.evaluation.calibration import prediction_set, softmax
-from dermsa.inference import explanation, novelty, quality, store
+from dermsa.inference import explanation, novelty, quality, store, views
 from dermsa.inference.diagnosis import (
     Diagnosis,
     MeasuredRate,
@@ -43,6 +43,11 @@ class Predictor:
         self.malignant = np.array([code in card["malignant"] for code in self.classes])
         self.age_scale = AgeScale(**card["age_scale"])
         self.temperature = float(card["temperature"])
+        self.views = int(card["views"])
+        if self.model.novelty is not None and set(self.model.novelty) != novelty.ARRAYS:
+            raise store.ModelError(
+                f"The model {self.model.name} was made by another version; export it again."
+            )
         self.quantiles = np.array([card["conformal"]["quantiles"][code] for code in self.classes])
 
     def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
@@ -100,7 +105,7 @@ class Predictor:
             inputs: From `images.to_model_input`, uint8 `(n, height, width, 3)`.
             patients: float32 `(n, 21)`.
         """
-        return self.engine(inputs, patients, ("logits",))["logits"]
+        return mean_logits(self.engine, inputs, patients, self.views)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 `(..., classes)`."""
@@ -122,13 +127,20 @@ class Predictor:
         self, photo: Photo, vectors: np.ndarray, photos: int
     ) -> tuple[PhotoExplanation, np.ndarray]:
         rgb = photo if isinstance(photo, np.ndarray) else images.load(photo)
-        seen = images.to_model_input(rgb, self.engine.input_size)
-        out = self.engine(seen[None], vectors)
+        seen = images.to_model_input(rgb, self.engine.input_size)[None]
+        out = self.engine(seen, vectors)
+        attention, evidence = _grids(out, 0)
+        for view in range(1, self.views):
+            mirrored = self.engine(
+                views.of_images(seen, view), vectors[-1:], ("attention_map", "evidence_map")
+            )
+            more = _grids(mirrored, view)
+            attention, evidence = attention + more[0], evidence + more[1]
         return (
             PhotoExplanation(
                 rgb=rgb,
-                attention_grid=out["attention_map"][0],
-                evidence_grid=out["evidence_map"][0] / photos,
+                attention_grid=attention / self.views,
+                evidence_grid=evidence / (self.views * photos),
                 crop=images.crop_box(*rgb.shape[:2]),
                 quality=quality.findings(rgb),
                 novelty=self._novelty(out["embedding"]),
@@ -159,6 +171,24 @@ class Predictor:
         possible = prediction_set(probabilities, self.quantiles)
         ranked = np.argsort(-probabilities)
         return tuple(self.classes[k] for k in ranked if possible[k])
+
+
+def mean_logits(
+    engine: Engine, inputs: np.ndarray, patients: np.ndarray, number_of_views: int
+) -> np.ndarray:
+    """Logits averaged over the first views of each image, float32 `(n, classes)`."""
+    of_views = (
+        engine(views.of_images(inputs, view), patients, ("logits",))["logits"]
+        for view in range(number_of_views)
+    )
+    return sum(of_views) / number_of_views
+
+
+def _grids(out: dict[str, np.ndarray], view: int) -> tuple[np.ndarray, np.ndarray]:
+    """Attention and evidence of one view, at the feature map's size, laid back on the photo."""
+    attention = out["attention_map"][0]
+    evidence = explanation.unpool(out["evidence_map"][0], attention.shape)
+    return views.back(attention, view), views.back(evidence, view)
 
 
 def _rate(interval: dict) -> MeasuredRate:

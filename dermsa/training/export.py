@@ -23,7 +23,9 @@ from dermsa.evaluation.evaluate import predictions_of
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty
 from dermsa.inference.engine import Engine
+from dermsa.inference.predictor import mean_logits
 from dermsa.inference.store import CARD, DEFAULT_MODEL_FILE, sha256_of, weights_folder
+from dermsa.inference.views import FLIPS
 from dermsa.models.classifier import build_classifier
 from dermsa.models.onnx_export import to_onnx
 from dermsa.patient import Patient
@@ -35,14 +37,22 @@ log = logging.getLogger("dermsa.training")
 
 COVERAGE = 0.9
 NOVELTY_FALSE_ALARMS = 0.01
+NOVELTY_PHOTOS = 3000
 DEFAULT_SENSITIVITY = 0.95
+BATCH = 32
 LICENCE = (
     "CC BY-NC 4.0, for research use: trained on HAM10000 (Tschandl, Rosendahl, Kittler 2018, "
     "doi 10.1038/sdata.2018.161, CC BY-NC 4.0)."
 )
 
 
-def export(run: Run, name: str, data: Path | None = None, make_default: bool = False) -> Path:
+def export(
+    run: Run,
+    name: str,
+    data: Path | None = None,
+    make_default: bool = False,
+    views: int = len(FLIPS),
+) -> Path:
     """Writes `weights/<name>/` from a run's best weights.
 
     Args:
@@ -50,6 +60,7 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
         name: Of the model.
         data: The folder of the data sets; None for `data_root()`.
         make_default: Whether this model answers when none is named.
+        views: How many mirror images of a photo the logits are averaged over, 1 to 4.
 
     Returns:
         The folder of the model.
@@ -62,6 +73,8 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
         raise RunError(f"The run {run.id} has no weights yet: no epoch of it was finished.")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
         raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
+    if not 1 <= views <= len(FLIPS):
+        raise RunError(f"Expected 1 to {len(FLIPS)} views. Received: {views}")
     config = run.config()
     log.info("Converting to ONNX.")
     classifier = build_classifier(config.classifier)
@@ -76,12 +89,24 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
         dataset.patient_vectors(age_scale),
         dataset.labels(),
     )
-    log.info("Running the model over all %d images.", len(dataset.table))
-    engine = Engine(onnx)
-    out = {part: run_engine(engine, examples, of) for part, of in rows.items()}
     log.info("Calibrating on validation and measuring on test.")
-    settings, measure = _calibrate(config.classifier.classes, dataset, rows, out)
-    results = _measure(dataset, rows, out, settings, engine, examples, age_scale)
+    engine = Engine(onnx)
+    measure = novelty.fit(_embeddings(engine, examples, _some(rows["train"])))
+    validation = run_engine(engine, examples, rows["validation"], views)
+    truth = examples.labels[rows["validation"]]
+    settings = _calibrate(config.classifier.classes, truth, validation)
+    settings["novelty"] = _novelty_threshold(
+        measure, _embeddings(engine, examples, rows["validation"])
+    )
+    unknown = Patient().encode(age_scale)
+    results = _measure(
+        dataset,
+        rows,
+        settings,
+        validation,
+        run_engine(engine, examples, rows["test"], views),
+        run_engine(engine, examples, rows["test"], views, unknown),
+    )
 
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
     card = {
@@ -108,6 +133,7 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
         },
         "age_scale": asdict(age_scale),
         "bias": _by_class(config.classifier.classes, classifier.get_layer("logits").bias),
+        "views": views,
         **settings,
         **results,
         "licence": LICENCE,
@@ -125,72 +151,87 @@ def export(run: Run, name: str, data: Path | None = None, make_default: bool = F
 
 
 def run_engine(
-    engine: Engine, examples: Examples, rows: np.ndarray, patients: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Logits and embeddings of the given rows, in the rows' order.
+    engine: Engine,
+    examples: Examples,
+    rows: np.ndarray,
+    views: int,
+    patient: np.ndarray | None = None,
+) -> np.ndarray:
+    """Logits of the given rows, float32 `(n, classes)`.
 
     Args:
-        patients: float32 `(21,)` for all rows, instead of their own.
+        views: How many test-time views the logits are averaged over.
+        patient: float32 `(21,)` for all rows, instead of their own.
     """
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(rows), 32):
-        inputs = examples.inputs(rows[start : start + 32])
-        vectors = inputs["patient"] if patients is None else patients[None]
-        parts.append(engine(inputs["image"], vectors, ("logits", "embedding")))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    logits = []
+    for chosen in _batches(rows):
+        inputs = examples.inputs(chosen)
+        vectors = inputs["patient"] if patient is None else patient[None]
+        logits.append(mean_logits(engine, inputs["image"], vectors, views))
+    return np.concatenate(logits)
 
 
-def _calibrate(
-    classes: tuple[str, ...], dataset: Dataset, rows: dict, out: dict
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """What is chosen on validation, and the novelty measure fitted on training photos."""
-    labels = dataset.labels()
-    logits = out["validation"]["logits"]
-    truth = labels[rows["validation"]]
+def _embeddings(engine: Engine, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    embeddings = []
+    for chosen in _batches(rows):
+        inputs = examples.inputs(chosen)
+        out = engine(inputs["image"], inputs["patient"][:1], ("embedding",))
+        embeddings.append(out["embedding"])
+    return np.concatenate(embeddings)
+
+
+def _batches(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, range(BATCH, len(rows), BATCH))
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """Enough rows to know a covariance; all of them would only take longer."""
+    return np.random.default_rng(0).permutation(rows)[:NOVELTY_PHOTOS]
+
+
+def _calibrate(classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray) -> dict:
+    """What is chosen on validation."""
     temperature = calibration.fit_temperature(logits, truth)
     probabilities = calibration.softmax(logits, temperature)
     quantiles = calibration.conformal_quantile(probabilities, truth, COVERAGE)
-    measure = novelty.fit(out["train"]["embedding"])
-    threshold = np.quantile(
-        novelty.scores(measure, out["validation"]["embedding"]), 1 - NOVELTY_FALSE_ALARMS
-    )
     return {
         "temperature": temperature,
         "conformal": {"coverage": COVERAGE, "quantiles": _by_class(classes, quantiles)},
-        "novelty": {
-            "threshold": float(threshold),
-            "false_alarm_rate": NOVELTY_FALSE_ALARMS,
-        },
-    }, measure
+    }
+
+
+def _novelty_threshold(measure: dict[str, np.ndarray], embeddings: np.ndarray) -> dict:
+    scores = novelty.scores(measure, embeddings)
+    return {
+        "threshold": float(np.quantile(scores, 1 - NOVELTY_FALSE_ALARMS)),
+        "false_alarm_rate": NOVELTY_FALSE_ALARMS,
+    }
 
 
 def _measure(
     dataset: Dataset,
-    rows: dict,
-    out: dict,
+    rows: dict[str, np.ndarray],
     settings: dict,
-    engine: Engine,
-    examples: Examples,
-    age_scale,
+    validation_logits: np.ndarray,
+    test_logits: np.ndarray,
+    unknown_patient_logits: np.ndarray,
 ) -> dict:
     """Everything the card reports of the test part."""
-    temperature = settings["temperature"]
 
     def predictions(part: str, logits: np.ndarray) -> Predictions:
-        return predictions_of(dataset, rows[part], calibration.softmax(logits, temperature))
+        probabilities = calibration.softmax(logits, settings["temperature"])
+        return predictions_of(dataset, rows[part], probabilities)
 
-    validation = predictions("validation", out["validation"]["logits"])
-    test = predictions("test", out["test"]["logits"])
-    unknown = run_engine(engine, examples, rows["test"], Patient().encode(age_scale))
+    validation = predictions("validation", validation_logits)
+    test = predictions("test", test_logits)
+    unknown = predictions("test", unknown_patient_logits)
     quantiles = np.array(list(settings["conformal"]["quantiles"].values()))
     sets = calibration.prediction_set(test.probabilities, quantiles)
     measured = report.measure(test)
     return {
         "metrics": measured["overall"],
         "metrics_per_class": measured["per_class"],
-        "metrics_unknown_patient": report.measure(predictions("test", unknown["logits"]))[
-            "overall"
-        ],
+        "metrics_unknown_patient": report.measure(unknown)["overall"],
         "validation_metrics": report.measure(validation, samples=200)["overall"],
         "triage": {
             "default_sensitivity": DEFAULT_SENSITIVITY,
@@ -290,7 +331,7 @@ def card_readme(card: dict) -> str:
 
 {architecture["backbone"]} ({architecture["cut"]} cut) with soft attention and patient data, \
 {architecture["parameters"]:,} parameters, {architecture["input_size"][0]} x \
-{architecture["input_size"][1]} pixels.
+{architecture["input_size"][1]} pixels, {card["views"]} mirrored view(s) a photo.
 
 {card["intended_use"]} Licence: {card["licence"]}
 
