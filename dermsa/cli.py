@@ -226,6 +226,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=int, default=4, help="mirror images to average over, 1 to 4 (4)"
     )
+    parser.add_argument(
+        "--note", action="append", default=[], help="a sentence for the card; may be repeated"
+    )
     _data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
@@ -239,7 +242,9 @@ def _export(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
     run = runs.find_run(options.run)
-    folder = export.export(run, options.name, options.data, options.default, options.views)
+    folder = export.export(
+        run, options.name, options.data, options.default, options.views, options.note
+    )
     card = store.read_card(options.name)
     recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
     _say(

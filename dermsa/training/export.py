@@ -9,6 +9,7 @@ import datetime
 import io
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def export(
     data: Path | None = None,
     make_default: bool = False,
     views: int = len(FLIPS),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Writes `weights/<name>/` from a run's best weights.
 
@@ -61,6 +63,7 @@ def export(
         data: The folder of the data sets; None for `data_root()`.
         make_default: Whether this model answers when none is named.
         views: How many mirror images of a photo the logits are averaged over, 1 to 4.
+        notes: What a reader of the card should know besides, a sentence each.
 
     Returns:
         The folder of the model.
@@ -136,6 +139,7 @@ def export(
         "views": views,
         **settings,
         **results,
+        "notes": list(notes),
         "licence": LICENCE,
         "intended_use": "Decision support for research use; not a medical device.",
         "files": {file: sha256_of(content) for file, content in files.items()},
@@ -338,12 +342,13 @@ def card_readme(card: dict) -> str:
 Trained on {card["data"]["parts"]["train"]["images"]} images of HAM10000, protocol \
 `{card["protocol"]["name"]}`: {card["protocol"]["description"]} Epoch \
 {training["chosen_epoch"]} of {training["epochs_done"]} was chosen on validation; temperature and \
-thresholds as well. Measured once on {test["images"]} images of {test["lesions"]} test lesions; \
+thresholds as well. Measured on {test["images"]} images of {test["lesions"]} test lesions; \
 95 % intervals from a bootstrap over lesions:
 
 | Metric | Value | 95 % interval | n |
 |---|---|---|---|
 {chr(10).join(rows)}
 
+{"".join(note + chr(10) * 2 for note in card["notes"])}\
 Everything else, down to the hashes, is in `card.json`.
 """
