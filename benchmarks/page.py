@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.common import jpeg, line
 
-TURNS = 50
+TURNS = 80
 
 
 def main() -> None:
@@ -59,7 +59,8 @@ def main() -> None:
             browser.close()
     print("The page, in Chromium:")
     line("from starting the server to the first answer", f"{first:.1f} s", "at most 6 s")
-    line("resident memory of the server after 10 more answers", f"{resident[10]:.0f} MB")
+    for turn in range(10, TURNS, 10):
+        line(f"resident memory of the server after {turn} more answers", f"{resident[turn]:.0f} MB")
     line(
         f"resident memory of the server after {TURNS} more answers",
         f"{resident[-1]:.0f} MB",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dermsa import images, plots, samples
 from dermsa.evaluation.metrics import METRICS
@@ -76,6 +77,9 @@ def key(name: str) -> str:
 
 
 def start_over() -> None:
+    # Streamlit keeps the files of an upload field that is gone until the browser disconnects.
+    context = get_script_run_ctx()
+    context.uploaded_file_mgr.remove_session_files(context.session_id)
     case = st.session_state.case
     st.session_state.clear()
     st.session_state.case = case + 1
