@@ -433,7 +433,7 @@ def show_sums(diagnosis: Diagnosis, code: str) -> None:
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader(f"The sum for {NAMES[code].lower()}", anchor=False)
+        st.subheader(f"The sum for {NAMES[code]}", anchor=False)
         st.plotly_chart(
             plots.decomposition_bars(bias, image, patient, code),
             config={"displayModeBar": False},
@@ -510,6 +510,8 @@ def show_model(diagnosis: Diagnosis, card: dict) -> None:
         f":small[Measured on test lesions of {data.get('name', UNKNOWN)}, protocol "
         f"“{protocol.get('name', UNKNOWN)}”: {protocol.get('description', '')}]"
     )
+    for note in card.get("notes", ()):
+        st.caption(note)
 
 
 def test_figures(card: dict) -> tuple[list[dict], list[dict]]:

@@ -184,7 +184,7 @@ def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
     evidence = next(box for box in page.selectbox if box.label == "Evidence for")
     evidence.set_value("vasc").run()
     assert not page.exception
-    assert "The sum for vascular lesion" in headings(page)
+    assert "The sum for Vascular lesion" in headings(page)
     assert probabilities(page) == before
 
 

@@ -57,6 +57,8 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
     upload(page, lesion)
     page.get_by_text("Cannot be ruled out").wait_for()
     settle(page)
+    for note in store.read_card(store.default_model())["notes"]:
+        assert page.get_by_text(note).is_visible()
 
     # The chart draws its seven numbers, and they are those of the downloaded answer.
     bars = page.locator(".js-plotly-plot").first
@@ -93,7 +95,7 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
     attention, evidence = overlays(page)[1:]
     other = next(code for code in NAMES if code != result["diagnosis"])
     choose(page, "Evidence for", NAMES[other])
-    page.get_by_text(f"The sum for {NAMES[other].lower()}").wait_for()
+    page.get_by_text(f"The sum for {NAMES[other]}").wait_for()
     settle(page)
     assert overlays(page)[1] == attention
     assert overlays(page)[2] != evidence
