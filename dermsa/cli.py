@@ -156,6 +156,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", choices=list(BACKBONES), default="MobileNetV3Small")
     parser.add_argument("--cut", default="trunk", help="published or trunk (trunk)")
     parser.add_argument("--kernel", choices=KERNELS, default="formula", help="of soft attention")
+    parser.add_argument(
+        "--initial-gamma", type=float, default=0.01, help="start of soft attention's scale (0.01)"
+    )
     parser.add_argument("--dropout", type=float, default=0.5, help="before the last layer (0.5)")
     parser.add_argument("--input-size", type=int, help="pixels; the backbone's own if not given")
     parser.add_argument(
@@ -195,6 +198,7 @@ def _train(options: argparse.Namespace) -> None:
             options.backbone,
             cut=options.cut,
             kernel=options.kernel,
+            initial_gamma=options.initial_gamma,
             dropout=options.dropout,
             patient_branch=not options.no_patient,
             input_size=(size, size) if size else None,

@@ -39,6 +39,8 @@ class ClassifierConfig:
         head: One of `HEADS`.
         kernel: Soft attention's kernel, "formula" or "published".
         attention_maps: K.
+        initial_gamma: Where soft attention's scale starts; 0.01 in the papers. From there it
+            hardly moves: a larger start lets the attention take part from the first step.
         patient_branch: Whether age, sex and site are used.
         dropout: Rate after the concatenation.
         input_size: Height and width in pixels; None for the backbone's own.
@@ -50,6 +52,7 @@ class ClassifierConfig:
     head: str = "soft_attention"
     kernel: str = "formula"
     attention_maps: int = 16
+    initial_gamma: float = 0.01
     patient_branch: bool = True
     dropout: float = 0.5
     input_size: tuple[int, int] | None = None
@@ -95,7 +98,7 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
     features = backbones.features(record, config.cut, image, weights)
 
     weighted, attention_map = SoftAttention(
-        config.attention_maps, config.kernel, name="soft_attention"
+        config.attention_maps, config.kernel, config.initial_gamma, name="soft_attention"
     )(features)
     pooled = [
         keras.layers.MaxPooling2D(2, padding="same", name=f"pool_{name}")(tensor)

@@ -24,6 +24,7 @@ class SoftAttention(keras.layers.Layer):
     Args:
         num_maps: K, the number of attention maps.
         kernel: "formula" or "published".
+        initial_gamma: The scale gamma starts here; 0.01 in the papers.
 
     Input shape:
         `(batch, height, width, d)`.
@@ -39,7 +40,13 @@ class SoftAttention(keras.layers.Layer):
     (True, True)
     """
 
-    def __init__(self, num_maps: int = 16, kernel: str = "formula", **kwargs):
+    def __init__(
+        self,
+        num_maps: int = 16,
+        kernel: str = "formula",
+        initial_gamma: float = 0.01,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if kernel not in KERNELS:
             raise ValueError(f"Expected kernel to be one of {KERNELS}. Received: {kernel!r}")
@@ -47,6 +54,7 @@ class SoftAttention(keras.layers.Layer):
             raise ValueError(f"Expected num_maps to be at least 1. Received: {num_maps}")
         self.num_maps = num_maps
         self.kernel_kind = kernel
+        self.initial_gamma = initial_gamma
 
     def build(self, input_shape):
         _, height, _, depth = input_shape
@@ -65,7 +73,7 @@ class SoftAttention(keras.layers.Layer):
         )
         self.bias = self.add_weight(name="bias", shape=(self.num_maps,), initializer="zeros")
         self.gamma = self.add_weight(
-            name="gamma", shape=(), initializer=keras.initializers.Constant(0.01)
+            name="gamma", shape=(), initializer=keras.initializers.Constant(self.initial_gamma)
         )
 
     def call(self, features):
@@ -96,4 +104,5 @@ class SoftAttention(keras.layers.Layer):
             **super().get_config(),
             "num_maps": self.num_maps,
             "kernel": self.kernel_kind,
+            "initial_gamma": self.initial_gamma,
         }

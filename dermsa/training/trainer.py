@@ -27,6 +27,7 @@ from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
 from dermsa.patient import VECTOR_SIZE, AgeScale, age_scale_of
 from dermsa.training.config import MONITORS, TrainingConfig
+from dermsa.training.fused_batchnorm import fuse_batch_normalization
 from dermsa.training.runs import Run, RunError, find_run, write_atomically
 
 log = logging.getLogger("dermsa.training")
@@ -73,6 +74,7 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
 
     classifier = _starting_classifier(run, config, data)
     set_batchnorm_momentum(classifier, config.batchnorm_momentum)
+    fuse_batch_normalization(classifier)
     freeze(classifier, config.freeze_until)
     steps = len(parts["train"]) // config.batch_size
     if steps == 0:
