@@ -1,6 +1,8 @@
-"""The words the project decides about: seven diagnoses, three sexes, fifteen sites.
+"""The words the project decides about: the diagnoses, three sexes, fifteen sites.
 
-Order matters: it is the order of every probability vector and of the patient vector.
+Order matters: that of a data set's classes is the order of every probability vector, that of sexes
+and sites the order of the patient vector. Which diagnoses can be told apart is said by the data
+set (`dermsa.datasets.registry`), never by a constant.
 """
 
 from __future__ import annotations
@@ -49,9 +51,16 @@ DIAGNOSES: tuple[DiagnosisClass, ...] = (
         False,
         "Angioma, angiokeratoma, pyogenic granuloma or haemorrhage.",
     ),
+    DiagnosisClass(
+        "sk",
+        "Seborrheic keratosis",
+        False,
+        "A benign, often waxy growth of the upper skin; one kind of benign keratosis (bkl).",
+    ),
 )
 
-HAM10000_CLASSES: tuple[str, ...] = tuple(d.code for d in DIAGNOSES)
+HAM10000_CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+ISIC2017_CLASSES: tuple[str, ...] = ("mel", "nv", "sk")
 MALIGNANT: frozenset[str] = frozenset(d.code for d in DIAGNOSES if d.malignant)
 NAMES: dict[str, str] = {d.code: d.name for d in DIAGNOSES}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dermsa.patient import AgeScale, Patient
+from dermsa import taxonomy
+from dermsa.patient import MAX_AGE, AgeScale, Patient
+
+COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 
 
 class DatasetError(ValueError):
@@ -21,15 +25,21 @@ class Dataset:
     """Images with their truth and patients.
 
     Attributes:
-        name: What it is called in cards and reports.
+        name: What it is called in cards and reports; a key of `registry.DATASETS`.
         classes: Codes of the diagnoses, in the order of every probability vector.
         table: One row an image, sorted by `image_id`: `image_id`, `lesion_id`, `dx` (a code of
-            `classes`), `dx_type`, `age` (NaN where unknown), `sex`, `localization`, `path`.
+            `classes`), `dx_type`, `age` (NaN where unknown), `sex`, `localization`, `path`; and
+            `official_part` where the publishers of the data divided them.
     """
 
     name: str
     classes: tuple[str, ...]
     table: pd.DataFrame
+
+    @property
+    def malignant(self) -> frozenset[str]:
+        """The codes of `classes` that are malignant; may be none."""
+        return taxonomy.MALIGNANT & set(self.classes)
 
     def labels(self) -> np.ndarray:
         """Indices into `classes`, int64 `(n,)`."""
@@ -48,6 +58,87 @@ class Dataset:
     def subset(self, rows: np.ndarray) -> Dataset:
         """The data set with the given rows (indices or booleans) only."""
         return Dataset(self.name, self.classes, self.table.loc[rows].reset_index(drop=True))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the files of a data set say, complete or not; `complete` wants it complete.
+
+    Attributes:
+        title: The name of the data set in sentences.
+        folder: Where it lies.
+        image_folder: Where its images belong.
+        table: As `Dataset.table`, without `path`.
+        images: Paths of the image files that are there, by image id.
+        masks: Paths of the lesion mask files that are there, by image id.
+        faults: A sentence for each pair of label files that do not fit each other.
+    """
+
+    title: str
+    folder: Path
+    image_folder: Path
+    table: pd.DataFrame
+    images: dict[str, str]
+    masks: dict[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+
+def complete(name: str, classes: tuple[str, ...], listing: Listing) -> Dataset:
+    """The data set that a listing describes.
+
+    Raises:
+        DatasetError: Label files do not fit each other, or images are missing.
+    """
+    if listing.faults:
+        raise DatasetError(" ".join(listing.faults))
+    table = listing.table.assign(path=listing.table["image_id"].map(listing.images))
+    missing = table["path"].isna()
+    if missing.all():
+        raise DatasetError(
+            f"No image of {listing.title} was found in {listing.folder}. Put the JPEG files into "
+            f"{listing.image_folder}."
+        )
+    if missing.any():
+        raise DatasetError(
+            f"{int(missing.sum())} of {len(table)} images are missing in {listing.folder}, for "
+            f"example {table.loc[missing, 'image_id'].iloc[0]}.jpg. Run `python -m dermsa data "
+            f"check --dataset {name}` for the list."
+        )
+    return Dataset(name, classes, table.sort_values("image_id", ignore_index=True))
+
+
+def read_table(path: Path, columns: tuple[str, ...], image_column: str = "image_id"):
+    """A comma or tab separated file, `image_column` renamed to `image_id`, sorted by it.
+
+    Raises:
+        DatasetError: It cannot be read, lacks one of the columns or repeats an image.
+    """
+    try:
+        table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
+    except (ValueError, csv.Error, OSError) as error:
+        raise DatasetError(f"{path} is not a readable table: {error}") from None
+    lacking = [name for name in columns if name not in table.columns]
+    if lacking:
+        raise DatasetError(f"{path} lacks the column(s) {', '.join(lacking)}.")
+    table = table[list(columns)].rename(columns={image_column: "image_id"})
+    if table["image_id"].duplicated().any():
+        repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+        raise DatasetError(f"{path} lists the image {repeated} twice.")
+    return table.sort_values("image_id", ignore_index=True)
+
+
+def files_by_image(folder: Path, ending: str) -> dict[str, str]:
+    """Paths of the files `<image id><ending>` of a folder (which may be missing), by image id."""
+    return {path.name.removesuffix(ending): str(path) for path in folder.glob(f"*{ending}")}
+
+
+def known_patients(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ages as numbers; impossible ages, strange sexes and sites are unknown."""
+    age = pd.to_numeric(table["age"], errors="coerce").astype(float)
+    table = table.assign(age=age.where(age.between(0, MAX_AGE)))
+    for name, values in (("sex", taxonomy.SEXES), ("localization", taxonomy.LOCALIZATIONS)):
+        table[name] = table[name].where(table[name].isin(values), taxonomy.UNKNOWN)
+    return table
 
 
 def data_root() -> Path | None:

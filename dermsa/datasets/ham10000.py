@@ -7,18 +7,26 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 import pandas as pd
 
-from dermsa.datasets.dataset import Dataset, DatasetError
-from dermsa.taxonomy import HAM10000_CLASSES, LOCALIZATIONS, SEXES, UNKNOWN
+from dermsa.datasets.dataset import (
+    COLUMNS,
+    Dataset,
+    DatasetError,
+    Listing,
+    complete,
+    files_by_image,
+    known_patients,
+    read_table,
+)
+from dermsa.taxonomy import HAM10000_CLASSES
 
-COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 METADATA_NAMES = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
 IMAGE_FOLDERS = ("HAM10000_images", "HAM10000_images_part_1", "HAM10000_images_part_2")
+MASK_FOLDERS = ("HAM10000_segmentations", "HAM10000_segmentations_lesion_tschandl")
 
 
 def read(root: str | os.PathLike) -> Dataset:
@@ -30,36 +38,42 @@ def read(root: str | os.PathLike) -> Dataset:
     Raises:
         DatasetError: The folder, its metadata or its images are missing or not as expected.
     """
+    return complete("ham10000", HAM10000_CLASSES, listing(root))
+
+
+def listing(root: str | os.PathLike) -> Listing:
+    """What is there, whether complete or not.
+
+    Raises:
+        DatasetError: The folder or its metadata are missing or not as expected.
+    """
     folder = _folder(Path(root))
-    table = _metadata(folder)
-    table["path"] = table["image_id"].map(image_files(root))
-    missing = table["path"].isna()
-    if missing.all():
-        raise DatasetError(
-            f"No image of HAM10000 was found in {folder}. Put the JPEG files into "
-            f"{folder / IMAGE_FOLDERS[0]}."
-        )
-    if missing.any():
-        raise DatasetError(
-            f"{int(missing.sum())} of {len(table)} images are missing in {folder}, for example "
-            f"{table.loc[missing, 'image_id'].iloc[0]}.jpg. Run `python -m dermsa data check` "
-            "for the list."
-        )
-    return Dataset("ham10000", HAM10000_CLASSES, table)
+    masks = {}
+    for name in MASK_FOLDERS:
+        masks |= files_by_image(folder / name, "_segmentation.png")
+    return Listing(
+        "HAM10000",
+        folder,
+        folder / IMAGE_FOLDERS[0],
+        _metadata(folder),
+        image_files(root),
+        masks,
+    )
 
 
 def image_files(root: str | os.PathLike) -> dict[str, str]:
     """Paths of the images that are there, by image id."""
-    return {
-        path.stem: str(path)
-        for name in IMAGE_FOLDERS
-        for path in (_folder(Path(root)) / name).glob("*.jpg")
-    }
+    files = {}
+    for name in IMAGE_FOLDERS:
+        files |= files_by_image(_folder(Path(root)) / name, ".jpg")
+    return files
 
 
 def mask_path(root: str | os.PathLike, image_id: str) -> Path:
     """Where the lesion mask of an image lies (it may not be there)."""
-    return _folder(Path(root)) / "HAM10000_segmentations" / f"{image_id}_segmentation.png"
+    folder = _folder(Path(root))
+    name = next((name for name in MASK_FOLDERS if (folder / name).is_dir()), MASK_FOLDERS[0])
+    return folder / name / f"{image_id}_segmentation.png"
 
 
 def read_metadata(root: str | os.PathLike) -> pd.DataFrame:
@@ -80,23 +94,10 @@ def _folder(root: Path) -> Path:
 
 def _metadata(folder: Path) -> pd.DataFrame:
     path = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
-    try:
-        table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
-    except (ValueError, csv.Error, OSError) as error:
-        raise DatasetError(f"{path} is not a readable table: {error}") from None
-    lacking = [name for name in COLUMNS if name not in table.columns]
-    if lacking:
-        raise DatasetError(f"{path} lacks the column(s) {', '.join(lacking)}.")
-    table = table[list(COLUMNS)].copy()
-    table["age"] = pd.to_numeric(table["age"], errors="coerce")
-    for name, values in (("sex", SEXES), ("localization", LOCALIZATIONS)):
-        table[name] = table[name].fillna(UNKNOWN).where(table[name].isin(values), UNKNOWN)
+    table = known_patients(read_table(path, COLUMNS))
     strange = sorted(map(str, set(table["dx"]) - set(HAM10000_CLASSES)))
     if strange:
         raise DatasetError(
             f"{path} has diagnoses that HAM10000 does not have: {', '.join(strange)}."
         )
-    if table["image_id"].duplicated().any():
-        repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
-        raise DatasetError(f"{path} lists the image {repeated} twice.")
-    return table.sort_values("image_id", ignore_index=True)
+    return table
