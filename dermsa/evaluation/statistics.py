@@ -7,13 +7,16 @@ photo by how often its lesion was drawn.
     bootstrap_interval(macro_recall, predictions)            # one figure
     bootstrap_report(predictions)                            # all of them, in one pass
     paired_bootstrap(macro_recall, first, second)            # two models, same cases
+    drawn = draw_samples(predictions)                        # kept on disk, so that reports and
+    report_of_samples(predictions, drawn)                    # comparisons need no new drawing
+    compare_samples(first_value, second_value, first_drawn, second_drawn, n, n_lesions)
     mcnemar_test, delong_test, holm_correction
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,20 +180,63 @@ def bootstrap_report(
     does not prove that all are found.
     """
     metrics = tuple(metrics)
+    drawn = draw_samples(predictions, metrics, samples=samples, seed=seed)
+    return report_of_samples(predictions, drawn, metrics, confidence=confidence)
+
+
+def draw_samples(
+    predictions: Predictions,
+    metrics: Iterable[Metric] = tuple(METRICS.values()),
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Every metric on every bootstrap sample of lesions, by its name.
+
+    Samples depend on the lesions and the seed alone: two models measured on the same cases share
+    them, whenever each was drawn, and sample by sample their difference is a paired one.
+
+    Returns:
+        float64 (samples,), or (samples, c) where the metric is per class.
+    """
+    metrics = tuple(metrics)
     drawn = _bootstrap([metric.compute for metric in metrics], predictions, samples, seed)
+    return {metric.name: of_metric for metric, of_metric in zip(metrics, drawn, strict=True)}
+
+
+def report_of_samples(
+    predictions: Predictions,
+    drawn: Mapping[str, np.ndarray],
+    metrics: Iterable[Metric] = tuple(METRICS.values()),
+    *,
+    confidence: float = CONFIDENCE,
+) -> tuple[Estimate, ...]:
+    """As `bootstrap_report`, of samples that `draw_samples` drew of the same predictions."""
     estimates = []
-    for metric, of_metric in zip(metrics, drawn, strict=True):
+    for metric in metrics:
         names = predictions.classes if metric.is_per_class else (None,)
         values = np.atleast_1d(metric.compute(predictions))
-        rests_on = metric.rests_on(predictions).reshape(len(predictions), len(names))
-        of_metric = of_metric.reshape(samples, len(names))
+        of_metric = drawn[metric.name].reshape(-1, len(names))
         for k, name in enumerate(names):
-            counted = _count(predictions, rests_on[:, k])
             interval = _report_interval(
-                metric, float(values[k]), of_metric[:, k], confidence, counted
+                metric,
+                float(values[k]),
+                of_metric[:, k],
+                confidence,
+                resting_on(metric, predictions, name),
             )
             estimates.append(Estimate(metric.name, name, interval))
     return tuple(estimates)
+
+
+def resting_on(
+    metric: Metric, predictions: Predictions, of_class: str | None = None
+) -> tuple[int, int]:
+    """Numbers of cases and of lesions that a figure rests on (`Metric.rests_on`)."""
+    cases = metric.rests_on(predictions)
+    if metric.is_per_class:
+        cases = cases[:, predictions.classes.index(of_class)]
+    return _count(predictions, cases)
 
 
 def _report_interval(
@@ -259,15 +305,34 @@ def paired_bootstrap(
     """
     check_same_cases(first, second)
     drawn = [_bootstrap([metric], model, samples, seed)[0] for model in (first, second)]
-    differences = drawn[1] - drawn[0]
-    if differences.ndim != 1:
+    if drawn[0].ndim != 1:
         raise ValueError("Expected a metric that gives one value. Received: one per class")
     values = float(metric(first)), float(metric(second))
-    n, n_lesions = _count(first, np.ones(len(first), dtype=bool))
-    difference = Interval(
-        values[1] - values[0], *_percentiles(differences, confidence), n, n_lesions
-    )
-    return Comparison(*values, difference, _bootstrap_p_value(differences))
+    counted = _count(first, np.ones(len(first), dtype=bool))
+    return compare_samples(*values, *drawn, *counted, confidence=confidence)
+
+
+def compare_samples(
+    first: float,
+    second: float,
+    first_drawn: np.ndarray,
+    second_drawn: np.ndarray,
+    n: int,
+    n_lesions: int,
+    *,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """As `paired_bootstrap`, of figures already drawn on the same samples.
+
+    Args:
+        first, second: The figure of each model on the data.
+        first_drawn, second_drawn: float (samples,), from `draw_samples` with the same lesions
+            and the same seed.
+        n, n_lesions: What the figure rests on.
+    """
+    differences = second_drawn - first_drawn
+    difference = Interval(second - first, *_percentiles(differences, confidence), n, n_lesions)
+    return Comparison(first, second, difference, _bootstrap_p_value(differences))
 
 
 @dataclass(frozen=True)
