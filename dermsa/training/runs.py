@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,17 +23,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from dermsa.files import runs_folder, write_atomically
 from dermsa.training.config import TrainingConfig
 
 STATES = ("preparing", "running", "stopping", "stopped", "finished", "failed", "lost")
 ACTIVE = ("preparing", "running", "stopping")
 VERSIONED_PACKAGES = ("tensorflow", "keras", "jax", "torch", "numpy", "onnxruntime")
-
-
-def runs_folder() -> Path:
-    """`DERMSA_RUNS`, else `runs/` beside the package."""
-    default = Path(__file__).resolve().parents[2] / "runs"
-    return Path(os.environ.get("DERMSA_RUNS", default)).expanduser()
 
 
 class RunError(ValueError):
@@ -144,20 +137,6 @@ def all_runs() -> list[Run]:
     """Every run, newest first."""
     folders = runs_folder().glob("*/config.json")
     return [Run(path.parent) for path in sorted(folders, reverse=True)]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file in one step: a reader sees the old or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(partial, 0o644)  # mkstemp's files are for their owner alone
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def versions() -> dict[str, str]:
