@@ -1,4 +1,8 @@
-"""The models in `weights/`: finding, checking and opening them."""
+"""The models in `weights/`: finding, checking and opening them.
+
+A model is a network, or an ensemble: a card that names other models of `weights/`, their weights
+and the hashes of their cards, which in turn name the hashes of their files.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import numpy as np
 
 CARD = "card.json"
 DEFAULT_MODEL_FILE = "default"
+MEMBER_KEYS = ("model", "sha256", "weight")
 
 
 class ModelError(ValueError):
@@ -26,13 +31,33 @@ def weights_folder() -> Path:
 
 @dataclass(frozen=True)
 class Model:
-    """A model on disk, its files checked against the hashes of its card."""
+    """A model on disk, its files checked against the hashes of its card.
+
+    Attributes:
+        name: Of its folder.
+        folder: Where it lies.
+        card: Everything known of it.
+        sha256: Hash of its network; of its card, where it is an ensemble.
+        onnx: Its network; None where it is an ensemble.
+        novelty: Arrays for `novelty.scores`, where it has them.
+        members: Empty but for an ensemble.
+    """
 
     name: str
     folder: Path
     card: dict
-    onnx: bytes
-    novelty: dict[str, np.ndarray] | None
+    sha256: str
+    onnx: bytes | None = None
+    novelty: dict[str, np.ndarray] | None = None
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model's part in an ensemble; the weights of all members sum to 1."""
+
+    model: Model
+    weight: float
 
 
 def model_names() -> list[str]:
@@ -63,6 +88,43 @@ def read_card(name: str) -> dict:
     Raises:
         ModelError: No such model, or an unreadable card.
     """
+    return _read_card(name)[0]
+
+
+def open_model(name: str) -> Model:
+    """Reads a model, and its members if it has any, and checks its files against its card.
+
+    Raises:
+        ModelError: Missing, damaged or changed files.
+    """
+    card, sha256 = _read_card(name)
+    folder = weights_folder() / name
+    if "members" in card:
+        members = tuple(_open_member(name, entry) for entry in card["members"])
+        return Model(name, folder, card, sha256, members=members)
+    content = {file: _checked(folder / file, sha256) for file, sha256 in card["files"].items()}
+    novelty = None
+    if "novelty.npz" in content:
+        with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
+            novelty = {key: arrays[key] for key in arrays.files}
+    return Model(name, folder, card, card["files"]["model.onnx"], content["model.onnx"], novelty)
+
+
+def card_sha256(name: str) -> str:
+    """Hash of a model's card, by which an ensemble knows its members.
+
+    Raises:
+        ModelError: No such model, or an unreadable card.
+    """
+    return _read_card(name)[1]
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_card(name: str) -> tuple[dict, str]:
+    """The card and its hash."""
     if name not in model_names():
         raise ModelError(
             f"There is no model {str(name)[:60]!r}. "
@@ -70,31 +132,31 @@ def read_card(name: str) -> dict:
         )
     path = weights_folder() / name / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        assert "model.onnx" in dict(card["files"]) and card["classes"]
-        return card
+        content = path.read_bytes()
+        card = json.loads(content)
+        if "members" in card:
+            assert {tuple(sorted(entry)) for entry in card["members"]} == {MEMBER_KEYS}
+        else:
+            assert "model.onnx" in dict(card["files"])
+        assert card["classes"]
+        return card, sha256_of(content)
     except (OSError, ValueError, KeyError, TypeError, AssertionError):
         raise ModelError(f"The card {path} is damaged; get this model's folder again.") from None
 
 
-def open_model(name: str) -> Model:
-    """Reads a model and checks its files against its card.
-
-    Raises:
-        ModelError: Missing or damaged files.
-    """
-    card = read_card(name)
-    folder = weights_folder() / name
-    content = {file: _checked(folder / file, sha256) for file, sha256 in card["files"].items()}
-    novelty = None
-    if "novelty.npz" in content:
-        with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
-            novelty = {key: arrays[key] for key in arrays.files}
-    return Model(name, folder, card, content["model.onnx"], novelty)
-
-
-def sha256_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _open_member(ensemble: str, entry: dict) -> Member:
+    name = entry["model"]
+    if name not in model_names():
+        raise ModelError(
+            f"The ensemble {ensemble} needs the model {name}, which is not there; get its folder "
+            "again or choose another model."
+        )
+    if card_sha256(name) != entry["sha256"]:
+        raise ModelError(
+            f"The model {name} has changed since the ensemble {ensemble} was made of it; make "
+            "the ensemble again (python -m dermsa ensemble) or choose another model."
+        )
+    return Member(open_model(name), float(entry["weight"]))
 
 
 def _checked(path: Path, sha256: str) -> bytes:
