@@ -7,98 +7,128 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from dermsa.datasets.augmentation import RECIPES
+from dermsa.datasets.recipes import RECIPES
+from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS
-from dermsa.losses import CLASS_WEIGHTS
+from dermsa.losses import CLASS_WEIGHTS, LOSSES, check_class_weights
 from dermsa.models.classifier import ClassifierConfig
+from dermsa.training.sampling import SAMPLING
 
-MONITORS = {"macro_recall": max, "macro_auc": max, "loss": min}
+MONITORS = {"macro_recall": max, "macro_auc": max, "accuracy": max, "loss": min}
+OPTIMIZERS = ("adamw", "adam")
+SCHEDULES = {
+    "cosine": "a linear warm-up, then a cosine down to 0",
+    "plateau": "lower whenever the validation loss stops falling",
+    "constant": "the same throughout",
+}
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def _setting(default, text: str, choices=()):
+    text = f"{text}: {', '.join(choices)}" if choices else text
+    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training of one classifier. Every field is plain data and checked here.
 
-    The `metadata` of a field is its help text on the command line.
+    The `metadata` of a field are its help text on the command line and the values that it may
+    have, where they can be listed.
     """
 
     classifier: ClassifierConfig
-    protocol: str = field(default="lesion", metadata={"help": "how the data are split"})
-    split_seed: int = field(default=0, metadata={"help": "seed of the split"})
-    initial_weights: str = field(
-        default="imagenet",
-        metadata={
-            "help": "starting weights of the backbone: imagenet (a file placed in the data "
-            "folder, else downloaded by Keras), none, or a path"
-        },
+    dataset: str = _setting("ham10000", "what to train on", DATASETS)
+    protocol: str = _setting("lesion", "how the data are split", PROTOCOLS)
+    split_seed: int = _setting(0, "seed of the split")
+    fold: int = _setting(0, "which fold is tested, for protocols that have several")
+    initial_weights: str = _setting(
+        "imagenet",
+        "starting weights of the backbone: imagenet (a file placed in the data folder, else "
+        "downloaded by Keras), minimalistic (for MobileNetV3Large: the ImageNet weights of its "
+        "minimalistic sibling), none, or a path",
     )
-    start_from: str = field(
-        default="",
-        metadata={
-            "help": "a run on the same split whose best weights to start from, instead of "
-            "initial_weights (second stage)"
-        },
+    start_from: str = _setting(
+        "",
+        "a run on the same split whose best weights to start from, instead of initial_weights "
+        "(second stage)",
     )
-    class_weights: str = field(default="sqrt", metadata={"help": "class weights in the loss"})
-    label_smoothing: float = field(default=0.05, metadata={"help": "0 to below 1"})
-    augmentation: str = field(default="strong", metadata={"help": "augmentation recipe"})
-    forget_rate: float = field(
-        default=0.2, metadata={"help": "chance of each patient property to be set to unknown"}
+    loss: str = _setting("cross_entropy", "what is minimised", LOSSES)
+    focal_gamma: float = _setting(2.0, "how little easy images count in the focal loss; 0: fully")
+    class_weights: str = _setting(
+        "sqrt",
+        "weights of the diagnoses in the loss, from how often an epoch shows them "
+        f"({', '.join(CLASS_WEIGHTS)}), or one number each, with commas between",
     )
-    forget_all_rate: float = field(
-        default=0.1, metadata={"help": "chance to set all patient properties to unknown"}
+    label_smoothing: float = _setting(0.05, "0 to below 1")
+    sampling: str = _setting("none", "which images an epoch shows", SAMPLING)
+    epoch_images: int = _setting(
+        0, "length of an epoch with the sampling over or balanced, in images (0: its own)"
     )
-    learning_rate: float = field(default=6e-4, metadata={"help": "peak learning rate of AdamW"})
-    weight_decay: float = field(default=1e-2, metadata={"help": "of AdamW"})
-    epsilon: float = field(default=1e-7, metadata={"help": "of AdamW"})
-    warmup_steps: int = field(default=300, metadata={"help": "linear warm-up before the cosine"})
-    epochs: int = field(default=20, metadata={"help": "length of the training"})
-    batch_size: int = field(default=32, metadata={"help": "images per step"})
-    batchnorm_momentum: float = field(
-        default=0.9,
-        metadata={"help": "of the moving statistics; 0.999, as built, needs far more steps"},
+    augmentation: str = _setting("strong", "augmentation recipe", RECIPES)
+    augmentation_strength: float = _setting(1.0, "factor on all strengths of the recipe")
+    forget_rate: float = _setting(0.2, "chance of each patient property to be set to unknown")
+    forget_all_rate: float = _setting(0.1, "chance to set all patient properties to unknown")
+    optimizer: str = _setting("adamw", "how weights move", OPTIMIZERS)
+    learning_rate: float = _setting(6e-4, "highest learning rate")
+    weight_decay: float = _setting(1e-2, "of AdamW")
+    epsilon: float = _setting(1e-7, "of the optimizer; 0.1 in the papers, which shortens all steps")
+    schedule: str = _setting("cosine", "how the learning rate changes", SCHEDULES)
+    warmup_steps: int = _setting(300, "linear warm-up before the cosine")
+    plateau_factor: float = _setting(0.2, "what a plateau multiplies the learning rate by")
+    plateau_patience: int = _setting(5, "epochs without a lower validation loss that are a plateau")
+    plateau_floor: float = _setting(1e-7, "where the learning rate falls no further")
+    epochs: int = _setting(20, "length of the training, at most")
+    early_stopping: int = _setting(0, "stop after so many epochs without a better monitor (0: no)")
+    batch_size: int = _setting(32, "images per step")
+    batchnorm_momentum: float = _setting(
+        0.9, "of the moving statistics; 0.999, as built, needs far more steps"
     )
-    freeze_until: str = field(
-        default="",
-        metadata={
-            "help": "keep the starting weights of the backbone up to and including this layer, "
-            "which spares their backward pass (empty: train all)"
-        },
+    freeze_until: str = _setting(
+        "",
+        "keep the starting weights of the backbone up to and including this layer, which spares "
+        "their backward pass (empty: train all)",
     )
-    monitor: str = field(
-        default="macro_recall",
-        metadata={"help": "validation figure that chooses the epoch: " + ", ".join(MONITORS)},
+    precision: str = _setting(
+        "float32", "of the arithmetic; mixed ones are for accelerators", PRECISIONS
     )
-    limit: int = field(
-        default=0, metadata={"help": "use only this many images of each part (0: all)"}
+    monitor: str = _setting(
+        "macro_recall", "validation figure that chooses the epoch and stops early", MONITORS
     )
-    seed: int = field(default=0, metadata={"help": "of weights, data order and augmentation"})
+    limit: int = _setting(0, "use only this many images of each part (0: all)")
+    seed: int = _setting(0, "of weights, data order and augmentation")
 
     def __post_init__(self) -> None:
-        choices = {
-            "protocol": PROTOCOLS,
-            "class_weights": CLASS_WEIGHTS,
-            "augmentation": RECIPES,
-            "monitor": MONITORS,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
+        for setting in dataclasses.fields(self):
+            allowed, value = setting.metadata.get("choices"), getattr(self, setting.name)
+            if allowed and value not in allowed:
                 raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. "
-                    f"Expected one of: {', '.join(allowed)}."
+                    f"Unknown {setting.name} {value!r}. Expected one of: {', '.join(allowed)}."
                 )
-        for name in ("label_smoothing", "forget_rate", "forget_all_rate", "batchnorm_momentum"):
-            self._check(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        for name in ("learning_rate", "epsilon"):
-            self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("epochs", "batch_size"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("weight_decay", "warmup_steps", "limit"):
-            self._check(name, getattr(self, name) >= 0, "at least 0")
+        check_class_weights(self.class_weights, self.classifier.classes)
+        self._check_that("from 0 to below 1", lambda value: 0 <= value < 1, *SHARES)
+        self._check_that("above 0", lambda value: 0 < value < float("inf"), *POSITIVE)
+        self._check_that("above 0 and below 1", lambda value: 0 < value < 1, "plateau_factor")
+        self._check_that("at least 1", lambda value: value >= 1, *COUNTS)
+        self._check_that("at least 0", lambda value: 0 <= value < float("inf"), *NOT_NEGATIVE)
+        known = DATASETS[self.dataset].classes
+        if self.classifier.classes != known:
+            raise ValueError(
+                f"Expected a classifier of the {len(known)} diagnoses of {self.dataset}: "
+                f"{', '.join(known)}. Received: {', '.join(self.classifier.classes)}."
+            )
+        if self.epoch_images and self.sampling not in ("over", "balanced"):
+            raise ValueError(f"The sampling {self.sampling!r} has its own length: no epoch_images.")
+        if self.epoch_images and self.epoch_images < max(self.batch_size, len(known)):
+            raise ValueError(
+                f"Expected epoch_images to fill a batch of {self.batch_size} and to hold all "
+                f"{len(known)} diagnoses. Received: {self.epoch_images}"
+            )
 
-    def _check(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise ValueError(f"Expected {name} to be {what}. Received: {getattr(self, name)}")
+    def _check_that(self, what: str, holds, *names: str) -> None:
+        for name in names:
+            if not holds(getattr(self, name)):
+                raise ValueError(f"Expected {name} to be {what}. Received: {getattr(self, name)}")
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -108,3 +138,19 @@ class TrainingConfig:
         """Reads what `dataclasses.asdict` gave, or the `config` of a run."""
         values = dict(values)
         return cls(classifier=ClassifierConfig(**values.pop("classifier")), **values)
+
+
+SHARES = ("label_smoothing", "forget_rate", "forget_all_rate", "batchnorm_momentum")
+POSITIVE = ("learning_rate", "epsilon")
+COUNTS = ("epochs", "batch_size", "plateau_patience")
+NOT_NEGATIVE = (
+    "focal_gamma",
+    "augmentation_strength",
+    "weight_decay",
+    "warmup_steps",
+    "plateau_floor",
+    "epoch_images",
+    "early_stopping",
+    "fold",
+    "limit",
+)
