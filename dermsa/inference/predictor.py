@@ -9,46 +9,39 @@ from collections.abc import Sequence
 import numpy as np
 
 from dermsa import images
-from dermsa.evaluation.calibration import prediction_set, softmax
 from dermsa.inference import explanation, novelty, quality, store, views
-from dermsa.inference.diagnosis import (
-    Diagnosis,
-    MeasuredRate,
-    Novelty,
-    PhotoExplanation,
-    Triage,
-)
+from dermsa.inference.answering import Answering
+from dermsa.inference.diagnosis import Diagnosis, Novelty, PhotoExplanation
 from dermsa.inference.engine import Engine
 from dermsa.patient import PROPERTIES, AgeScale, Patient
 
 Photo = bytes | str | os.PathLike | np.ndarray
 
 
-class Predictor:
-    """One opened model that answers. Thread-safe.
+class Predictor(Answering):
+    """One opened network that answers. Thread-safe.
 
     Args:
-        name: A model in `weights/`; None for the default one.
+        model: A model of `weights/`, by name or opened; None for the default one.
         threads: Processor threads for one pass; None for up to four.
 
     Raises:
-        ModelError: The model is missing or damaged.
+        ModelError: The model is missing or damaged, or an ensemble (see `open_predictor`).
     """
 
-    def __init__(self, name: str | None = None, threads: int | None = None):
-        self.model = store.open_model(name or store.default_model())
-        card = self.model.card
-        self.engine = Engine(self.model.onnx, threads)
-        self.classes: tuple[str, ...] = tuple(card["classes"])
-        self.malignant = np.array([code in card["malignant"] for code in self.classes])
-        self.age_scale = AgeScale(**card["age_scale"])
-        self.temperature = float(card["temperature"])
-        self.views = int(card["views"])
-        if self.model.novelty is not None and set(self.model.novelty) != novelty.ARRAYS:
+    def __init__(self, model: store.Model | str | None = None, threads: int | None = None):
+        if not isinstance(model, store.Model):
+            model = store.open_model(model or store.default_model())
+        if model.onnx is None:
+            raise store.ModelError(f"The model {model.name} is an ensemble, not one network.")
+        super().__init__(model)
+        self.engine = Engine(model.onnx, threads)
+        self.age_scale = AgeScale(**model.card["age_scale"])
+        self.views = int(model.card["views"])
+        if model.novelty is not None and set(model.novelty) != novelty.ARRAYS:
             raise store.ModelError(
-                f"The model {self.model.name} was made by another version; export it again."
+                f"The model {model.name} was made by another version; export it again."
             )
-        self.quantiles = np.array([card["conformal"]["quantiles"][code] for code in self.classes])
 
     def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
         """The answer for one lesion; the logits of several photos are averaged.
@@ -76,14 +69,10 @@ class Predictor:
         )
         # One row of logits for every subset of known properties, the full patient last.
         logits = bias + image_evidence + patient_evidence
-        probabilities = softmax(logits, self.temperature)
+        probabilities = self.probabilities(logits)
         return Diagnosis(
+            **self.decision(probabilities[-1]),
             classes=self.classes,
-            probabilities=probabilities[-1],
-            malignancy=self.malignancy(probabilities[-1]),
-            triage=self._triage(self.malignancy(probabilities[-1])),
-            prediction_set=self._prediction_set(probabilities[-1]),
-            coverage=float(self.model.card["conformal"]["coverage"]),
             logits=logits[-1],
             bias=bias,
             image_evidence=image_evidence,
@@ -92,9 +81,6 @@ class Predictor:
             if_unknown=_if_unknown(patient, probabilities),
             patient=patient,
             photos=explanations,
-            model=self.model.name,
-            model_version=self.model.card["version"],
-            model_sha256=self.model.card["files"]["model.onnx"],
             seconds=time.perf_counter() - started,
         )
 
@@ -107,21 +93,22 @@ class Predictor:
         """
         return mean_logits(self.engine, inputs, patients, self.views)
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float64 `(..., classes)`."""
-        return softmax(logits, self.temperature)
+    def seen(self, rgb: np.ndarray) -> np.ndarray:
+        """An upright RGB photo uint8 `(h, w, 3)` as `answers` takes it."""
+        return images.to_model_input(rgb, self.engine.input_size)
 
-    def malignancy(self, probabilities: np.ndarray) -> np.ndarray | float:
-        """Probability that the lesion is malignant, of probabilities `(..., classes)`."""
-        total = probabilities[..., self.malignant].sum(axis=-1)
-        return float(total) if np.ndim(total) == 0 else total
+    def answers(self, seen: Sequence[np.ndarray], patients: Sequence[Patient]) -> np.ndarray:
+        """Calibrated probabilities of many cases, without explanations.
 
-    @property
-    def operating_point(self) -> dict:
-        """The card's entry of the threshold that the default triage uses."""
-        target = self.model.card["triage"]["default_sensitivity"]
-        points = self.model.card["triage"]["malignancy"]
-        return next(point for point in points if point["target_sensitivity"] == target)
+        Args:
+            seen: Each from `self.seen`.
+            patients: As many.
+
+        Returns:
+            float64 `(n, classes)`.
+        """
+        vectors = np.stack([patient.encode(self.age_scale) for patient in patients])
+        return self.probabilities(self.logits(np.stack(seen), vectors))
 
     def _look(
         self, photo: Photo, vectors: np.ndarray, photos: int
@@ -157,21 +144,6 @@ class Predictor:
             score > entry["threshold"], score, entry["threshold"], entry["false_alarm_rate"]
         )
 
-    def _triage(self, malignancy: float) -> Triage:
-        point = self.operating_point
-        return Triage(
-            refer=malignancy >= point["threshold"],
-            threshold=point["threshold"],
-            target_sensitivity=point["target_sensitivity"],
-            sensitivity=_rate(point["sensitivity"]),
-            specificity=_rate(point["specificity"]),
-        )
-
-    def _prediction_set(self, probabilities: np.ndarray) -> tuple[str, ...]:
-        possible = prediction_set(probabilities, self.quantiles)
-        ranked = np.argsort(-probabilities)
-        return tuple(self.classes[k] for k in ranked if possible[k])
-
 
 def mean_logits(
     engine: Engine, inputs: np.ndarray, patients: np.ndarray, number_of_views: int
@@ -189,10 +161,6 @@ def _grids(out: dict[str, np.ndarray], view: int) -> tuple[np.ndarray, np.ndarra
     attention = out["attention_map"][0]
     evidence = explanation.unpool(out["evidence_map"][0], attention.shape)
     return views.back(attention, view), views.back(evidence, view)
-
-
-def _rate(interval: dict) -> MeasuredRate:
-    return MeasuredRate(interval["value"], interval["low"], interval["high"], interval["n"])
 
 
 def _if_unknown(patient: Patient, probabilities: np.ndarray) -> dict[str, np.ndarray]:

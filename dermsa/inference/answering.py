@@ -1,0 +1,78 @@
+"""What follows from probabilities and a model's card, be it a network or an ensemble."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dermsa.evaluation.calibration import prediction_set, softmax
+from dermsa.inference import store
+from dermsa.inference.diagnosis import MeasuredRate, Triage
+
+
+class Answering:
+    """What every opened model shares.
+
+    Args:
+        model: Its card says how to answer.
+
+    Attributes:
+        classes: Codes of the diagnoses.
+        malignant: bool `(classes,)`.
+        temperature: Of the calibration.
+        quantiles: float64 `(classes,)`, for the prediction set.
+    """
+
+    def __init__(self, model: store.Model):
+        card = model.card
+        self.model = model
+        self.classes: tuple[str, ...] = tuple(card["classes"])
+        self.malignant = np.array([code in card["malignant"] for code in self.classes])
+        self.temperature = float(card["temperature"])
+        self.quantiles = np.array([card["conformal"]["quantiles"][code] for code in self.classes])
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 `(..., classes)`."""
+        return softmax(logits, self.temperature)
+
+    def malignancy(self, probabilities: np.ndarray) -> np.ndarray | float:
+        """Probability that the lesion is malignant, of probabilities `(..., classes)`."""
+        total = probabilities[..., self.malignant].sum(axis=-1)
+        return float(total) if np.ndim(total) == 0 else total
+
+    @property
+    def operating_point(self) -> dict:
+        """The card's entry of the threshold that the default triage uses."""
+        target = self.model.card["triage"]["default_sensitivity"]
+        points = self.model.card["triage"]["malignancy"]
+        return next(point for point in points if point["target_sensitivity"] == target)
+
+    def decision(self, probabilities: np.ndarray) -> dict:
+        """The fields of a `Diagnosis` that its probabilities `(classes,)` decide."""
+        malignancy = self.malignancy(probabilities)
+        possible = prediction_set(probabilities, self.quantiles)
+        return {
+            "probabilities": probabilities,
+            "malignancy": malignancy,
+            "triage": self._triage(malignancy),
+            "prediction_set": tuple(
+                self.classes[k] for k in np.argsort(-probabilities) if possible[k]
+            ),
+            "coverage": float(self.model.card["conformal"]["coverage"]),
+            "model": self.model.name,
+            "model_version": self.model.card["version"],
+            "model_sha256": self.model.sha256,
+        }
+
+    def _triage(self, malignancy: float) -> Triage:
+        point = self.operating_point
+        return Triage(
+            refer=malignancy >= point["threshold"],
+            threshold=point["threshold"],
+            target_sensitivity=point["target_sensitivity"],
+            sensitivity=_rate(point["sensitivity"]),
+            specificity=_rate(point["specificity"]),
+        )
+
+
+def _rate(interval: dict) -> MeasuredRate:
+    return MeasuredRate(interval["value"], interval["low"], interval["high"], interval["n"])
