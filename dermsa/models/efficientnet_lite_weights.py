@@ -132,7 +132,7 @@ def convert(path: Path, out: Path, include_top: bool = False) -> Path:
     source = next((known for known in SOURCES.values() if known.sha256 == digest), None)
     if source is None:
         raise NotTheWeights(
-            f"{path} holds none of the known weights ({', '.join(SOURCES)}); its SHA-256 is {digest}."
+            f"{path} holds the weights of none of {', '.join(SOURCES)}. Its SHA-256: {digest}"
         )
     model = source.build(include_top=include_top)
     assign(model, read_state_dict(io.BytesIO(content)))

@@ -1,4 +1,17 @@
-"""What the networks written here share: the calling convention of `keras.applications`."""
+"""What the networks written here share, above all the calling convention of `keras.applications`.
+
+Every network is a function of
+
+- `input_tensor`: image tensor `(batch, height, width, 3)`, scaled as the network's table says;
+  a new input of `input_shape` (height, width, 3) where none is given.
+- `include_top`: whether it ends in logits `(batch, classes)`, for no softmax follows, or in its
+  last feature map `(batch, h, w, channels)`.
+- `weights`: path of a `.weights.h5` file of the same network with the same `include_top`, or
+  None for random ones.
+- `classes`: number of logits.
+
+All layers are named, so that a cut is found by name whatever was built before.
+"""
 
 from __future__ import annotations
 
