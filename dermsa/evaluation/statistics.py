@@ -50,6 +50,22 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}"
 
+    def as_dict(self) -> dict:
+        """JSON-ready values; NaN becomes None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> Interval:
+        """What `as_dict` gave."""
+        numbers = {
+            name: math.nan if values[name] is None else float(values[name])
+            for name in ("value", "low", "high")
+        }
+        return cls(**numbers, n=values["n"], n_lesions=values.get("n_lesions"))
+
 
 @dataclass(frozen=True)
 class Estimate:

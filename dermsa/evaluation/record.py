@@ -1,0 +1,491 @@
+"""An evaluation: what one model or run said about the cases of one part, and what follows from it.
+
+    evaluation = load(weights_folder() / "MobileNetV2")
+    evaluation.interval("recall", "mel")                 # an Interval
+    save(evaluation, folder)
+
+Three files in the folder of the model (`weights/<name>/`) or of the run (`runs/<id>/`):
+
+predictions.csv   a row a case: `CASE_COLUMNS`, then one probability per class
+evaluation.json   everything that was computed, with the hashes of what it belongs to
+samples.npz       every metric on every bootstrap sample, so that comparing needs no new drawing
+
+What does not belong together is refused: figures of a model that has since been replaced, or of
+predictions that were edited, would be believed.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dermsa.evaluation import statistics
+from dermsa.evaluation.attention_quality import AttentionQuality
+from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.metrics import SUM_TOLERANCE, Predictions
+from dermsa.evaluation.statistics import Estimate, Interval
+from dermsa.evaluation.subgroups import Group
+from dermsa.files import runs_folder, write_atomically
+from dermsa.inference import store
+
+PREDICTIONS = "predictions.csv"
+EVALUATION = "evaluation.json"
+SAMPLES = "samples.npz"
+RUN_WEIGHTS = "best.weights.h5"
+FORMAT = 1
+CASE_COLUMNS = (
+    "image_id", "lesion_id", "truth", "age", "sex", "localization", "dx_type", "source",
+)  # fmt: skip
+"""What is known of a case; the last five may be empty, the last one may be missing."""
+REQUIRED_COLUMNS = ("image_id", "truth")
+
+
+class EvaluationError(ValueError):
+    """An evaluation that is missing, damaged, stale or not as expected; the message says which."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One model or run on the cases of one part.
+
+    Attributes:
+        model: Name of the model, or id of the run.
+        kind: "model" or "run".
+        served: What was measured, down to its hashes: from `served_form`.
+        dataset: Name of the data set, or of the folder of photos.
+        protocol: A key of `splits.PROTOCOLS`, or "none" for a folder of photos.
+        part: "validation", "test", or "all" for a folder of photos.
+        split_sha256: Hash of the split; "" for a folder of photos.
+        sentence: What was tested on what, for the first line of every report.
+        predictions: Probabilities beside the truth, n cases.
+        cases: n rows in the order of the predictions, with `CASE_COLUMNS`; age in years is NaN
+            where unknown, the texts are "" where unknown.
+        leaked_share: Share of the cases, 0 to 1, whose lesion was seen in training; None where
+            that is not known.
+        drawn: Every metric on the bootstrap samples, by name, as `statistics.draw_samples`.
+        groups: Figures by sex, age, site, confirmation and source.
+        attention: How good the maps are; None where it was not measured.
+        cost: Size and speed; None where it was not measured.
+        notes: Sentences that a reader has to know.
+    """
+
+    model: str
+    kind: str
+    served: Mapping[str, object]
+    dataset: str
+    protocol: str
+    part: str
+    split_sha256: str
+    sentence: str
+    predictions: Predictions
+    cases: pd.DataFrame
+    leaked_share: float | None = None
+    drawn: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    estimates: tuple[Estimate, ...] = ()
+    groups: tuple[Group, ...] = ()
+    attention: AttentionQuality | None = None
+    cost: Cost | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.predictions.classes
+
+    @property
+    def images(self) -> int:
+        return len(self.predictions)
+
+    @cached_property
+    def lesions(self) -> int:
+        return len(np.unique(self.predictions.lesion_ids))
+
+    def interval(self, metric: str, of_class: str | None = None) -> Interval:
+        """A figure with its 95 % interval.
+
+        Raises:
+            EvaluationError: No such figure was computed.
+        """
+        try:
+            return self._intervals[metric, of_class]
+        except KeyError:
+            of = f" of {of_class}" if of_class else ""
+            raise EvaluationError(f"{self.model} has no figure {metric!r}{of}.") from None
+
+    @cached_property
+    def _intervals(self) -> dict[tuple[str, str | None], Interval]:
+        return {(one.metric, one.of_class): one.interval for one in self.estimates}
+
+
+def figures(predictions: Predictions, samples: int = statistics.SAMPLES) -> dict[str, object]:
+    """The computed fields of an `Evaluation`: `drawn` and `estimates`, and `notes` on classes."""
+    drawn = statistics.draw_samples(predictions, samples=samples)
+    return {
+        "drawn": drawn,
+        "estimates": statistics.report_of_samples(predictions, drawn),
+        "notes": empty_class_notes(predictions),
+    }
+
+
+def empty_class_notes(predictions: Predictions) -> tuple[str, ...]:
+    """A sentence on the classes without a case, if there are any."""
+    empty = [c for c, n in zip(predictions.classes, predictions.support, strict=True) if n == 0]
+    if not empty:
+        return ()
+    return (
+        f"There is no case of {', '.join(empty)}: figures of that class are not defined, and "
+        "averages over the classes leave it out.",
+    )
+
+
+def served_form(card: Mapping) -> dict[str, object]:
+    """What a card's answers depend on: network, temperature, mirrored views, members."""
+    form = {"model.onnx": card.get("files", {}).get("model.onnx")}
+    form |= {key: card.get(key) for key in ("temperature", "views", "members")}
+    return {key: value for key, value in form.items() if value is not None}
+
+
+# ---------------------------------------------------------------------------------------------
+# What there is
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or a run that could be compared.
+
+    Attributes:
+        name: Of the model, or id of the run.
+        kind: "model" or "run".
+        folder: Where its evaluation lies or would lie.
+        problem: Why there is no evaluation and what to do, in a sentence; "" where there is one.
+    """
+
+    name: str
+    kind: str
+    folder: Path
+    problem: str = ""
+
+
+def sources() -> tuple[Source, ...]:
+    """All models, the default one first, then all runs, newest first; evaluated or not."""
+    found = []
+    for name in store.model_names():
+        folder = store.weights_folder() / name
+        found.append(Source(name, "model", folder, _missing(folder, _measure_again(name))))
+    configs = sorted(runs_folder().glob("*/config.json"), reverse=True)
+    for folder in (path.parent for path in configs):
+        problem = _missing(
+            folder, f"Make a model of it: python -m dermsa export {folder.name} --name NAME"
+        )
+        found.append(Source(folder.name, "run", folder, problem))
+    return tuple(found)
+
+
+def open_source(name: str) -> Evaluation:
+    """The evaluation of a model or run, by its name.
+
+    Raises:
+        EvaluationError: There is none, or it is damaged or stale.
+    """
+    for source in sources():
+        if source.name == name:
+            return load(source.folder)
+    raise EvaluationError(f"There is no model or run {str(name)[:60]!r}.")
+
+
+def _missing(folder: Path, remedy: str) -> str:
+    if (folder / EVALUATION).is_file():
+        return ""
+    return f"{folder.name} has not been measured yet. {remedy}"
+
+
+def _measure_again(name: str) -> str:
+    return f"Measure it: python -m dermsa evaluate --model {name} --save"
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------
+
+
+def save(evaluation: Evaluation, folder: Path) -> None:
+    """Writes the three files; `evaluation.json` last, since it names the hashes of the others."""
+    contents = {
+        PREDICTIONS: _predictions_csv(evaluation),
+        SAMPLES: _samples_npz(evaluation.drawn),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    hashes = {name: store.sha256_of(content) for name, content in contents.items()}
+    text = json.dumps(_as_dict(evaluation, hashes), indent=1, allow_nan=False)
+    write_atomically(folder / EVALUATION, text.encode() + b"\n")
+
+
+def load(folder: Path) -> Evaluation:
+    """Reads what `save` wrote, and checks that it belongs together and to the present model.
+
+    Raises:
+        EvaluationError: A file is missing, damaged or of another model; the message says which
+            and what to do.
+    """
+    about = _read_json(folder)
+    remedy = _measure_again(folder.name) if about["kind"] == "model" else "Evaluate the run again."
+    contents = {}
+    for name, sha256 in about["files"].items():
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except OSError:
+            raise EvaluationError(f"{folder / name} is missing. {remedy}") from None
+        if store.sha256_of(contents[name]) != sha256:
+            raise EvaluationError(
+                f"{folder / name} is not the file that {EVALUATION} was computed from. {remedy}"
+            )
+    _check_fresh(folder, about, remedy)
+    predictions, cases = parse_predictions(
+        contents[PREDICTIONS].decode(),
+        folder / PREDICTIONS,
+        tuple(about["classes"]),
+        about["malignant"],
+        expected=about["images"],
+    )
+    with np.load(io.BytesIO(contents[SAMPLES]), allow_pickle=False) as arrays:
+        drawn = {name: arrays[name] for name in arrays.files}
+    try:
+        return _from_dict(about, predictions, cases, drawn)
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{folder / EVALUATION} was written by another version ({error}). {remedy}"
+        ) from None
+
+
+def read_predictions(
+    path: Path, classes: Sequence[str] | None = None, malignant: Collection[str] = ()
+) -> tuple[Predictions, pd.DataFrame]:
+    """Reads a `predictions.csv` from anywhere.
+
+    Args:
+        path: The columns image_id and truth, one column per class, and any of `CASE_COLUMNS`.
+        classes: In the order of the probabilities; None for all other columns of the file.
+        malignant: Those of the classes that are malignant.
+
+    Returns:
+        The predictions, and a row a case with `CASE_COLUMNS`.
+
+    Raises:
+        EvaluationError: What is wrong with it, in a sentence.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from None
+    return parse_predictions(text, path, classes, malignant)
+
+
+def parse_predictions(
+    text: str,
+    path: Path,
+    classes: Sequence[str] | None = None,
+    malignant: Collection[str] = (),
+    expected: int | None = None,
+) -> tuple[Predictions, pd.DataFrame]:
+    """As `read_predictions`, of a file's content; `expected` is the number of cases."""
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except (ValueError, csv.Error) as error:
+        raise EvaluationError(f"{path} is not a readable table: {error}") from None
+    if lacking := [name for name in REQUIRED_COLUMNS if name not in table.columns]:
+        raise EvaluationError(f"{path} lacks the column(s) {', '.join(lacking)}.")
+    if classes is None:
+        classes = [name for name in table.columns if name not in CASE_COLUMNS]
+    if lacking := [name for name in classes if name not in table.columns]:
+        raise EvaluationError(f"{path} lacks the probabilities of {', '.join(lacking)}.")
+    if len(classes) < 2:
+        raise EvaluationError(f"{path} has probabilities of fewer than two classes.")
+    if expected is not None and len(table) != expected:
+        raise EvaluationError(f"{path} has {len(table):,} rows; expected {expected:,} cases.")
+    if table.empty:
+        raise EvaluationError(f"{path} has no case.")
+    _check_ids(table, path)
+    unknown = sorted(set(table["truth"]) - set(classes))
+    if unknown:
+        raise EvaluationError(
+            f"{path} has truths that are no class: {', '.join(map(repr, unknown[:5]))}. "
+            f"The classes are {', '.join(classes)}."
+        )
+    probabilities = _probabilities(table, classes, path)
+    cases = _cases(table, path)
+    index = {name: k for k, name in enumerate(classes)}
+    return (
+        Predictions(
+            table["truth"].map(index).to_numpy(dtype=np.int64),
+            probabilities,
+            tuple(classes),
+            malignant,
+            case_ids=cases["image_id"].to_numpy(dtype=str),
+            lesion_ids=cases["lesion_id"].to_numpy(dtype=str),
+        ),
+        cases,
+    )
+
+
+def _check_ids(table: pd.DataFrame, path: Path) -> None:
+    if (table["image_id"] == "").any():
+        row = int(np.flatnonzero(table["image_id"] == "")[0]) + 2
+        raise EvaluationError(f"{path} has no image_id in line {row}.")
+    if table["image_id"].duplicated().any():
+        repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+        raise EvaluationError(f"{path} lists the image {repeated} twice.")
+
+
+def _probabilities(table: pd.DataFrame, classes: Sequence[str], path: Path) -> np.ndarray:
+    """float64 (n, c), checked case by case so that the message can name one."""
+    ids = table["image_id"]
+    cells = table[list(classes)]
+    if (empty := (cells == "").any(axis=1)).any():
+        raise EvaluationError(
+            f"{path} has a truth without predictions for {int(empty.sum())} of {len(table)} "
+            f"images, for example {ids[empty].iloc[0]}."
+        )
+    values = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    strange = ~((values >= 0) & (values <= 1 + SUM_TOLERANCE)).all(axis=1)
+    if strange.any():
+        raise EvaluationError(
+            f"{path} has probabilities that are not numbers from 0 to 1 for {int(strange.sum())} "
+            f"of {len(table)} images, for example {ids[strange].iloc[0]}."
+        )
+    sums = values.sum(axis=1)
+    wrong = np.abs(sums - 1) > SUM_TOLERANCE
+    if wrong.any():
+        raise EvaluationError(
+            f"{path} has probabilities that do not sum to 1 for {int(wrong.sum())} of "
+            f"{len(table)} images, for example {ids[wrong].iloc[0]}: {sums[wrong][0]:.4g}."
+        )
+    return values
+
+
+def _cases(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    cases = table.reindex(columns=list(CASE_COLUMNS), fill_value="").copy()
+    cases["lesion_id"] = cases["lesion_id"].where(cases["lesion_id"] != "", cases["image_id"])
+    ages = pd.to_numeric(cases["age"], errors="coerce")
+    strange = ages.isna() & ~cases["age"].isin(["", "unknown", "nan"])
+    if strange.any():
+        raise EvaluationError(
+            f"{path} has an age that is no number for {cases.loc[strange, 'image_id'].iloc[0]}."
+        )
+    cases["age"] = ages.astype(np.float64)
+    return cases
+
+
+def _predictions_csv(evaluation: Evaluation) -> bytes:
+    table = evaluation.cases[list(CASE_COLUMNS)].reset_index(drop=True)
+    if table["source"].eq("").all():
+        table = table.drop(columns="source")
+    probabilities = pd.DataFrame(
+        evaluation.predictions.probabilities, columns=list(evaluation.classes)
+    )
+    # Seven digits: the figures stay the same to the sixth, and the file is half as long.
+    probabilities = probabilities.map(lambda p: f"{p:.7g}")
+    text = pd.concat([table, probabilities], axis=1).to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def _samples_npz(drawn: Mapping[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **{name: of.astype(np.float32) for name, of in drawn.items()})
+    return file.getvalue()
+
+
+def _as_dict(evaluation: Evaluation, hashes: dict[str, str]) -> dict:
+    overall, per_class = {}, {}
+    for one in evaluation.estimates:
+        if one.of_class is None:
+            overall[one.metric] = one.interval.as_dict()
+        else:
+            per_class.setdefault(one.metric, {})[one.of_class] = one.interval.as_dict()
+    names = (
+        "model", "kind", "served", "dataset", "protocol", "part", "split_sha256", "sentence",
+        "leaked_share", "images", "lesions", "classes", "notes",
+    )  # fmt: skip
+    return {
+        "format": FORMAT,
+        **{name: getattr(evaluation, name) for name in names},
+        "malignant": sorted(evaluation.predictions.malignant),
+        "files": hashes,
+        "overall": overall,
+        "per_class": per_class,
+        "groups": [group.as_dict() for group in evaluation.groups],
+        "attention": evaluation.attention and evaluation.attention.as_dict(),
+        "cost": evaluation.cost and dataclasses.asdict(evaluation.cost),
+    }
+
+
+def _from_dict(
+    about: dict, predictions: Predictions, cases: pd.DataFrame, drawn: dict[str, np.ndarray]
+) -> Evaluation:
+    estimates = [
+        Estimate(metric, None, Interval.from_dict(values))
+        for metric, values in about["overall"].items()
+    ]
+    for metric, by_class in about["per_class"].items():
+        estimates += [Estimate(metric, of, Interval.from_dict(v)) for of, v in by_class.items()]
+    names = (
+        "model", "kind", "served", "dataset", "protocol", "part", "split_sha256", "sentence",
+        "leaked_share",
+    )  # fmt: skip
+    return Evaluation(
+        **{name: about[name] for name in names},
+        predictions=predictions,
+        cases=cases,
+        drawn=drawn,
+        estimates=tuple(estimates),
+        groups=tuple(Group.from_dict(group) for group in about["groups"]),
+        attention=AttentionQuality.from_dict(about["attention"]) if about["attention"] else None,
+        cost=Cost(**about["cost"]) if about["cost"] else None,
+        notes=tuple(about["notes"]),
+    )
+
+
+def _read_json(folder: Path) -> dict:
+    path = folder / EVALUATION
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EvaluationError(f"{folder.name} has no evaluation ({path}).") from None
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path} is damaged: {error}") from None
+    lacking = {"format", "kind", "files", "served", "classes", "malignant", "images"} - set(about)
+    if lacking or about["format"] != FORMAT or not {PREDICTIONS, SAMPLES} <= set(about["files"]):
+        raise EvaluationError(f"{path} was written by another version; evaluate again.")
+    return about
+
+
+def _check_fresh(folder: Path, about: dict, remedy: str) -> None:
+    """Whether the model or run is still the one that was measured."""
+    if about["kind"] == "model":
+        try:
+            card = json.loads((folder / store.CARD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise EvaluationError(f"{folder / store.CARD} is missing or damaged.") from None
+        present = served_form(card)
+    else:
+        weights = folder / RUN_WEIGHTS
+        present = {RUN_WEIGHTS: store.sha256_of(weights.read_bytes())} if weights.exists() else {}
+    if present != about["served"]:
+        changed = sorted(
+            key
+            for key in {*present, *about["served"]}
+            if present.get(key) != about["served"].get(key)
+        )
+        raise EvaluationError(
+            f"The evaluation of {folder.name} is stale: {', '.join(changed)} has changed since. "
+            f"{remedy}"
+        )
