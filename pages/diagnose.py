@@ -15,8 +15,8 @@ from dermsa import images, plots, samples
 from dermsa.evaluation.metrics import METRICS
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
+from dermsa.inference.ensemble import AnyPredictor, open_predictor
 from dermsa.inference.explanation import evidence_at_image_size
-from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
 from dermsa.taxonomy import LOCALIZATIONS, MALIGNANT, NAMES, SEXES, UNKNOWN
@@ -171,7 +171,7 @@ def choices(values: tuple[str, ...]) -> list[str]:
     return [UNKNOWN, *(value for value in values if value != UNKNOWN)]
 
 
-def ask_for_model() -> Predictor | None:
+def ask_for_model() -> AnyPredictor | None:
     """The model, opened, or None after showing what is wrong."""
     names, again = st.columns([2.4, 1], gap="small", vertical_alignment="bottom")
     name = names.selectbox("Model", store.model_names(), key=key("model"))
@@ -193,9 +193,9 @@ def ask_for_model() -> Predictor | None:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Opening the model")
-def opened(name: str, folder: str) -> Predictor:
+def opened(name: str, folder: str) -> AnyPredictor:
     """A model, shared by everyone who uses the app, after a first pass that makes it warm."""
-    predictor = Predictor(name)
+    predictor = open_predictor(name)
     predictor.diagnose([np.full((96, 128, 3), 128, np.uint8)])
     return predictor
 
@@ -206,10 +206,10 @@ def one_at_a_time() -> threading.Lock:
     return threading.Lock()
 
 
-def answer_for(photos: list[Photo], patient: Patient, predictor: Predictor) -> Answer:
+def answer_for(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -> Answer:
     """The answer, computed again only when something it depends on has changed."""
     digests = [(photo.name, hashlib.sha256(photo.data).hexdigest()) for photo in photos]
-    question = (digests, patient, predictor.model.name, predictor.model.card["files"])
+    question = (digests, patient, predictor.model.name, predictor.model.sha256)
     if st.session_state.get("question") != question:
         with one_at_a_time():
             st.session_state.answer = diagnose(photos, patient, predictor)
@@ -217,7 +217,7 @@ def answer_for(photos: list[Photo], patient: Patient, predictor: Predictor) -> A
     return st.session_state.answer
 
 
-def diagnose(photos: list[Photo], patient: Patient, predictor: Predictor) -> Answer:
+def diagnose(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -> Answer:
     """Diagnoses from the photos that can be used, and says why each of the others cannot."""
     refused = []
     try:
@@ -340,6 +340,11 @@ def rate(measured: MeasuredRate) -> str:
 def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     """The three pictures and the sums; a fragment, so that its controls compute nothing anew."""
     number = ask_which_photo(names)
+    if diagnosis.explained_by:
+        st.caption(
+            f"Maps and sums are those of {diagnosis.explained_by}, a member of this ensemble: the "
+            "mean of several models' probabilities is no sum of evidence."
+        )
     opacity, scale, code = ask_how_to_explain(diagnosis)
     photo, k = diagnosis.photos[number], diagnosis.classes.index(code)
     limit = plots.evidence_limit([each.evidence_grid for each in diagnosis.photos])

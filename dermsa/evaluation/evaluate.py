@@ -13,7 +13,7 @@ from dermsa.datasets import ham10000, splits
 from dermsa.datasets.dataset import Dataset, DatasetError, require_root
 from dermsa.evaluation import report
 from dermsa.evaluation.metrics import Predictions
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import AnyPredictor, open_predictor
 from dermsa.taxonomy import MALIGNANT
 
 BATCH = 32
@@ -35,7 +35,7 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
         ModelError: No such model.
         DatasetError: No data, or not those the model was split on.
     """
-    predictor = Predictor(name)
+    predictor = open_predictor(name)
     card = predictor.model.card
     dataset = ham10000.read(require_root(data))
     protocol = card["protocol"]
@@ -55,7 +55,7 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
             "is shared with training. Intervals: 95 %, bootstrap over lesions."
         ),
         "model": predictor.model.name,
-        "model_sha256": card["files"]["model.onnx"],
+        "model_sha256": predictor.model.sha256,
         "protocol": protocol,
         "part": part,
         "images": len(rows),
@@ -64,20 +64,20 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
     }
 
 
-def predict_rows(predictor: Predictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
+def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
     """Calibrated probabilities of the given rows beside their truth, from the image files."""
 
-    def prepare(path: str) -> np.ndarray:
-        return images.to_model_input(images.load(path), predictor.engine.input_size)
+    def prepare(path: str) -> np.ndarray | tuple[np.ndarray, ...]:
+        return predictor.seen(images.load(path))
 
     paths = dataset.table["path"].to_numpy()
-    patients = dataset.patient_vectors(predictor.age_scale)
-    logits = []
+    patients = dataset.patients()
+    answers = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for chosen in np.array_split(rows, range(BATCH, len(rows), BATCH)):
-            inputs = np.stack(list(pool.map(prepare, paths[chosen])))
-            logits.append(predictor.logits(inputs, patients[chosen]))
-    return predictions_of(dataset, rows, predictor.probabilities(np.concatenate(logits)))
+            seen = list(pool.map(prepare, paths[chosen]))
+            answers.append(predictor.answers(seen, [patients[row] for row in chosen]))
+    return predictions_of(dataset, rows, np.concatenate(answers))
 
 
 def predictions_of(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray) -> Predictions:

@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from dermsa import images
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import AnyPredictor
 from dermsa.patient import Patient, PatientError, parse
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
@@ -40,14 +41,23 @@ class Row:
     error: str = ""
 
 
-def columns(predictor: Predictor) -> list[str]:
+class Prepared(NamedTuple):
+    """One photo as the model sees it, with its patient; or an error alone."""
+
+    image_id: str
+    seen: np.ndarray | tuple[np.ndarray, ...] | None = None
+    patient: Patient | None = None
+    error: str = ""
+
+
+def columns(predictor: AnyPredictor) -> list[str]:
     """Header of the table."""
     return [
         "image_id", "model", *predictor.classes, "diagnosis", "malignancy", "refer", "error",
     ]  # fmt: skip
 
 
-def cells(predictor: Predictor, row: Row) -> list[str]:
+def cells(predictor: AnyPredictor, row: Row) -> list[str]:
     """A row in the order of `columns`."""
     if row.probabilities is None:
         empty = [""] * (len(predictor.classes) + 3)
@@ -111,7 +121,7 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
 
 
 def predict_files(
-    predictor: Predictor, files: Iterable[Path], patients: dict[str, Patient | str]
+    predictor: AnyPredictor, files: Iterable[Path], patients: dict[str, Patient | str]
 ) -> Iterator[Row]:
     """Answers file by file, in their order, holding only a few pictures in memory.
 
@@ -119,28 +129,25 @@ def predict_files(
     """
     unknown = Patient()
 
-    def prepare(path: Path) -> tuple[str, np.ndarray | None, np.ndarray | None, str]:
+    def prepare(path: Path) -> Prepared:
         patient = patients.get(path.stem, unknown)
         if isinstance(patient, str):
-            return path.stem, None, None, patient
+            return Prepared(path.stem, error=patient)
         try:
-            rgb = images.load(path)
+            return Prepared(path.stem, predictor.seen(images.load(path)), patient)
         except images.ImageRefused as error:
-            return path.stem, None, None, str(error)
-        seen = images.to_model_input(rgb, predictor.engine.input_size)
-        return path.stem, seen, patient.encode(predictor.age_scale), ""
+            return Prepared(path.stem, error=str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _batches(_ahead(pool, prepare, files)):
-            good = [item for item in batch if not item[3]]
+            good = [item for item in batch if not item.error]
             answers = iter(())
             if good:
-                logits = predictor.logits(
-                    np.stack([item[1] for item in good]), np.stack([item[2] for item in good])
+                answers = iter(
+                    predictor.answers([item.seen for item in good], [item.patient for item in good])
                 )
-                answers = iter(predictor.probabilities(logits))
-            for image_id, _, _, error in batch:
-                yield Row(image_id, None if error else next(answers), error)
+            for item in batch:
+                yield Row(item.image_id, None if item.error else next(answers), item.error)
 
 
 def _ahead(pool: ThreadPoolExecutor, function, items: Iterable) -> Iterator:

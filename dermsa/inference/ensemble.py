@@ -1,0 +1,131 @@
+"""Several models that answer as one: the weighted mean of their calibrated probabilities."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dermsa import images
+from dermsa.inference import store
+from dermsa.inference.answering import Answering
+from dermsa.inference.diagnosis import Diagnosis, Novelty
+from dermsa.inference.predictor import Photo, Predictor
+from dermsa.patient import Patient
+
+SMALLEST = 1e-12
+"""Below this a probability is rounding; its logarithm would be without end."""
+
+
+def open_predictor(name: str | None = None, threads: int | None = None) -> AnyPredictor:
+    """Opens a model of `weights/`, be it a network or an ensemble; None for the default one.
+
+    Raises:
+        ModelError: The model, or a member of it, is missing, damaged or changed.
+    """
+    model = store.open_model(name or store.default_model())
+    return (EnsemblePredictor if model.members else Predictor)(model, threads)
+
+
+class EnsemblePredictor(Answering):
+    """An opened ensemble; answers like a `Predictor`. Thread-safe.
+
+    Args:
+        model: An ensemble.
+        threads: Processor threads for one pass of one member; None for up to four.
+
+    Attributes:
+        members: One `Predictor` each, in the order of the card.
+        weights: float64 `(members,)`, sum 1.
+
+    Raises:
+        ModelError: A member cannot be run.
+    """
+
+    def __init__(self, model: store.Model, threads: int | None = None):
+        super().__init__(model)
+        self.members = tuple(Predictor(member.model, threads) for member in model.members)
+        self.weights = np.array([member.weight for member in model.members])
+
+    def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
+        """The answer for one lesion; see `Predictor.diagnose`.
+
+        A mean of probabilities is no sum of evidence. Maps, logits and their parts are therefore
+        those of one member, which `Diagnosis.explained_by` names: the heaviest, among those that
+        explain the most where not all of them have an attention map and a sum.
+        """
+        started = time.perf_counter()
+        photos = [p if isinstance(p, np.ndarray) else images.load(p) for p in photos]
+        answers = [member.diagnose(photos, patient) for member in self.members]
+        best = max(
+            range(len(answers)),
+            key=lambda k: (len(self.members[k].engine.outputs), self.weights[k]),
+        )
+        shown = answers[best]
+        probabilities = self.probabilities(
+            log_mean([answer.probabilities for answer in answers], self.weights)
+        )
+        if_unknown = {
+            name: self.probabilities(
+                log_mean([answer.if_unknown[name] for answer in answers], self.weights)
+            )
+            for name in shown.if_unknown
+        }
+        novelties = (
+            self._novelty([answer.photos[k].novelty for answer in answers])
+            for k in range(len(photos))
+        )
+        return replace(
+            shown,
+            **self.decision(probabilities),
+            if_unknown=if_unknown,
+            photos=tuple(
+                replace(photo, novelty=novelty)
+                for photo, novelty in zip(shown.photos, novelties, strict=True)
+            ),
+            explained_by=shown.model,
+            seconds=time.perf_counter() - started,
+        )
+
+    def seen(self, rgb: np.ndarray) -> tuple[np.ndarray, ...]:
+        """An upright RGB photo uint8 `(h, w, 3)` as `answers` takes it."""
+        return tuple(member.seen(rgb) for member in self.members)
+
+    def answers(
+        self, seen: Sequence[tuple[np.ndarray, ...]], patients: Sequence[Patient]
+    ) -> np.ndarray:
+        """Calibrated probabilities of many cases; see `Predictor.answers`."""
+        of_members = [
+            member.answers(inputs, patients)
+            for member, inputs in zip(self.members, zip(*seen, strict=True), strict=True)
+        ]
+        return self.probabilities(log_mean(of_members, self.weights))
+
+    def _novelty(self, of_members: Sequence[Novelty | None]) -> Novelty | None:
+        if "novelty" not in self.model.card or None in of_members:
+            return None
+        entry = self.model.card["novelty"]
+        scores = np.array([novelty.score / novelty.threshold for novelty in of_members])
+        score = float(self.weights @ scores)
+        return Novelty(
+            score > entry["threshold"], score, entry["threshold"], entry["false_alarm_rate"]
+        )
+
+
+AnyPredictor = Predictor | EnsemblePredictor
+
+
+def log_mean(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Logarithm of the weighted mean of the members' probabilities: what a temperature divides.
+
+    Args:
+        probabilities: `(members, ..., classes)`.
+        weights: `(members,)`, sum 1.
+
+    Returns:
+        float64 `(..., classes)`; `softmax` of it is the mean itself.
+    """
+    mean = np.tensordot(weights, np.asarray(probabilities, np.float64), axes=1)
+    return np.log(np.maximum(mean, SMALLEST))
