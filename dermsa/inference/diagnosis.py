@@ -8,6 +8,7 @@ import numpy as np
 
 from dermsa.inference import explanation
 from dermsa.inference.quality import Finding
+from dermsa.models.outputs import NoDecomposition
 from dermsa.patient import Patient
 
 
@@ -66,31 +67,44 @@ class PhotoExplanation:
 
     Attributes:
         rgb: The upright photo, uint8 `(h, w, 3)`.
-        attention_grid: float32 `(h', w')`, the network's attention map, averaged over views.
+        attention_grid: float32 `(h', w')`, the network's attention map, averaged over views;
+            None where it has no attention.
         evidence_grid: float32 `(classes, h', w')`, in logits, the network's own exact terms,
-            averaged over views and photos: bias + all grids + patient evidence = logits.
+            averaged over views and photos: bias + all grids + patient evidence = logits. None
+            where the logits are no such sum.
         crop: (top, left, height, width) of what the model saw, in pixels of `rgb`.
         quality: Findings about the picture; empty when it is fine.
         novelty: None where the model has no measure of it.
     """
 
     rgb: np.ndarray
-    attention_grid: np.ndarray
-    evidence_grid: np.ndarray
+    attention_grid: np.ndarray | None
+    evidence_grid: np.ndarray | None
     crop: tuple[int, int, int, int]
     quality: tuple[Finding, ...]
     novelty: Novelty | None
 
     @property
-    def attention_map(self) -> np.ndarray:
-        """float32 `(h, w)`, 0 to 1 relative to its maximum; 0 where the photo was cropped."""
+    def attention_map(self) -> np.ndarray | None:
+        """float32 `(h, w)`, 0 to 1 relative to its maximum; 0 where the photo was cropped.
+
+        None where the network has no attention.
+        """
+        if self.attention_grid is None:
+            return None
         return explanation.attention_at_image_size(
             self.attention_grid, self.crop, self.rgb.shape[:2]
         )
 
     @property
     def evidence_map(self) -> np.ndarray:
-        """float32 `(classes, h, w)`, in logits per position of `evidence_grid`."""
+        """float32 `(classes, h, w)`, in logits per position of `evidence_grid`.
+
+        Raises:
+            NoDecomposition: The logits are no sum of evidence.
+        """
+        if self.evidence_grid is None:
+            raise NoDecomposition("This model")
         return explanation.evidence_at_image_size(self.evidence_grid, self.crop, self.rgb.shape[:2])
 
 
@@ -99,13 +113,16 @@ class Diagnosis:
     """The answer for one lesion, from one or several photos of it.
 
     All arrays over classes are in the order of `classes`. Before the temperature,
-    `logits = bias + image_evidence + patient_evidence` holds exactly.
+    `logits = bias + image_evidence + patient_evidence` holds exactly where the network
+    `decomposes`; elsewhere these three are None. An ensemble has no such sum: logits, their parts
+    and the maps of its answer are those of the member `explained_by`.
 
     Attributes:
         classes: Codes of the diagnoses.
         probabilities: Calibrated, float64 `(classes,)`, sum to 1.
-        malignancy: Sum of the probabilities of the malignant classes.
-        triage: Whether to refer.
+        malignancy: Sum of the probabilities of the malignant classes; None where the model
+            knows none.
+        triage: Whether to refer; None likewise.
         prediction_set: Codes that cannot be ruled out at the stated coverage, most probable
             first.
         coverage: Coverage the set was calibrated for, 0 to 1.
@@ -114,28 +131,30 @@ class Diagnosis:
         image_evidence: float64 `(classes,)`: all positions of all photos together.
         patient_evidence: float64 `(classes,)`.
         patient_contributions: For each property of the patient (age, sex, localization) its
-            share of the patient evidence against "all unknown": exact Shapley values, float64
-            `(classes,)`. They sum to `patient_evidence - patient_evidence of an unknown patient`.
+            share of the logits against "all unknown": exact Shapley values, float64
+            `(classes,)`. They sum to `logits - logits of an unknown patient`.
         if_unknown: For each known property, and "all" where several are known, the calibrated
             probabilities had it been unknown.
         patient: As given.
         photos: One explanation per photo.
         model: Name of the model.
         model_version: Its version.
-        model_sha256: Hash of its file.
+        model_sha256: Hash of its file; of its card, where it is an ensemble.
         seconds: Wall time of the whole diagnosis, decoding included.
+        explained_by: Name of the member of an ensemble that the explanation is of; "" where the
+            model explains itself.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
-    malignancy: float
-    triage: Triage
+    malignancy: float | None
+    triage: Triage | None
     prediction_set: tuple[str, ...]
     coverage: float
     logits: np.ndarray
-    bias: np.ndarray
-    image_evidence: np.ndarray
-    patient_evidence: np.ndarray
+    bias: np.ndarray | None
+    image_evidence: np.ndarray | None
+    patient_evidence: np.ndarray | None
     patient_contributions: dict[str, np.ndarray]
     if_unknown: dict[str, np.ndarray]
     patient: Patient
@@ -144,22 +163,34 @@ class Diagnosis:
     model_version: str
     model_sha256: str
     seconds: float
+    explained_by: str = ""
 
     @property
     def best(self) -> str:
         """Code of the most probable diagnosis."""
         return self.classes[int(np.argmax(self.probabilities))]
 
-    def to_dict(self) -> dict:
-        """The answer as JSON-ready values, without the pictures and maps at image size."""
+    @property
+    def decomposes(self) -> bool:
+        """Whether the logits split into bias, image evidence and patient evidence."""
+        return self.bias is not None
 
-        def by_class(values: np.ndarray) -> dict[str, float]:
+    def to_dict(self) -> dict:
+        """The answer as JSON-ready values, without the pictures and maps at image size.
+
+        What the model does not have is None.
+        """
+
+        def by_class(values: np.ndarray | None) -> dict[str, float] | None:
+            if values is None:
+                return None
             return dict(zip(self.classes, np.round(values, 6).tolist(), strict=True))
 
         return {
             "model": self.model,
             "model_version": self.model_version,
             "model_sha256": self.model_sha256,
+            "explained_by": self.explained_by or self.model,
             "patient": {
                 "age": self.patient.age,
                 "sex": self.patient.sex,
@@ -167,11 +198,12 @@ class Diagnosis:
             },
             "diagnosis": self.best,
             "probabilities": by_class(self.probabilities),
-            "malignancy": round(self.malignancy, 6),
-            "refer": self.triage.refer,
+            "malignancy": None if self.malignancy is None else round(self.malignancy, 6),
+            "refer": self.triage and self.triage.refer,
             "triage": _plain(self.triage),
             "prediction_set": list(self.prediction_set),
             "prediction_set_coverage": self.coverage,
+            "decomposes": self.decomposes,
             "logits": by_class(self.logits),
             "bias": by_class(self.bias),
             "image_evidence": by_class(self.image_evidence),
@@ -188,17 +220,20 @@ class Diagnosis:
                     "crop": list(photo.crop),
                     "quality": [_plain(finding) for finding in photo.quality],
                     "novelty": _plain(photo.novelty),
-                    "attention_grid": np.round(photo.attention_grid, 6).tolist(),
-                    "evidence_grid": {
-                        code: np.round(grid, 6).tolist()
-                        for code, grid in zip(self.classes, photo.evidence_grid, strict=True)
-                    },
+                    "attention_grid": _rounded(photo.attention_grid),
+                    "evidence_grid": None
+                    if photo.evidence_grid is None
+                    else dict(zip(self.classes, _rounded(photo.evidence_grid), strict=True)),
                 }
                 for photo in self.photos
             ],
             "seconds": round(self.seconds, 4),
             "note": "Decision support for research use; not a medical device.",
         }
+
+
+def _rounded(grid: np.ndarray | None) -> list | None:
+    return None if grid is None else np.round(grid, 6).tolist()
 
 
 def _plain(record: object) -> object:

@@ -8,10 +8,9 @@ import numpy as np
 import onnxruntime as ort
 
 from dermsa.inference.store import ModelError
+from dermsa.models.outputs import EVIDENCE, OUTPUTS, NoDecomposition
 
-OUTPUTS = ("logits", "attention_map", "evidence_map", "patient_evidence", "embedding")
-EVIDENCE = ("evidence_map", "patient_evidence")
-"""What a classifier lacks whose logits are no sum over positions and patient."""
+ALWAYS = {"logits", "embedding"}
 
 
 class Engine:
@@ -23,7 +22,8 @@ class Engine:
 
     Attributes:
         input_size: Height and width in pixels.
-        outputs: Names of what it returns: `OUTPUTS`, or these without `EVIDENCE`.
+        outputs: Names of what it returns, in the order of `OUTPUTS`: without `EVIDENCE` where the
+            logits do not split, and without the attention map where there is no attention.
 
     Raises:
         ModelError: The file is no classifier.
@@ -41,7 +41,7 @@ class Engine:
             raise ModelError(f"The model file cannot be run: {str(error)[:200]}") from None
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         outputs = {value.name for value in self._session.get_outputs()}
-        whole = outputs in (set(OUTPUTS), set(OUTPUTS) - set(EVIDENCE))
+        whole = ALWAYS <= outputs <= set(OUTPUTS) and len(outputs.intersection(EVIDENCE)) != 1
         if set(inputs) != {"image", "patient"} or not whole:
             raise ModelError("The model file is no classifier of this project.")
         self.outputs = tuple(name for name in OUTPUTS if name in outputs)
@@ -60,8 +60,13 @@ class Engine:
         Returns:
             float32 arrays by name; `logits` has one row per image or patient, whichever are
             more.
+
+        Raises:
+            NoDecomposition: Evidence is asked of a classifier whose logits do not split.
         """
         outputs = self.outputs if outputs is None else outputs
+        if not set(EVIDENCE).intersection(outputs) <= set(self.outputs):
+            raise NoDecomposition("This model")
         values = self._session.run(
             list(outputs), {"image": np.asarray(images, np.float32), "patient": patients}
         )

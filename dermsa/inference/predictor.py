@@ -38,6 +38,7 @@ class Predictor(Answering):
         self.engine = Engine(model.onnx, threads)
         self.age_scale = AgeScale(**model.card["age_scale"])
         self.views = int(model.card["views"])
+        self.decomposes = "evidence_map" in self.engine.outputs
         if model.novelty is not None and set(model.novelty) != novelty.ARRAYS:
             raise store.ModelError(
                 f"The model {model.name} was made by another version; export it again."
@@ -60,24 +61,23 @@ class Predictor(Answering):
         patient = patient or Patient()
         vectors = explanation.counterfactual_vectors(patient, self.age_scale)
         answers = [self._look(photo, vectors, len(photos)) for photo in photos]
-
         explanations = tuple(answer[0] for answer in answers)
-        patient_evidence = answers[0][1].astype(np.float64)
-        bias = np.array([self.model.card["bias"][code] for code in self.classes])
-        image_evidence = sum(
-            photo.evidence_grid.sum(axis=(1, 2), dtype=np.float64) for photo in explanations
-        )
         # One row of logits for every subset of known properties, the full patient last.
-        logits = bias + image_evidence + patient_evidence
+        if self.decomposes:
+            terms = self._terms(explanations, answers[0][1]["patient_evidence"])
+            logits = sum(terms.values())
+        else:
+            terms = {}
+            logits = np.mean([out["logits"] for _, out in answers], axis=0, dtype=np.float64)
         probabilities = self.probabilities(logits)
         return Diagnosis(
             **self.decision(probabilities[-1]),
             classes=self.classes,
             logits=logits[-1],
-            bias=bias,
-            image_evidence=image_evidence,
-            patient_evidence=patient_evidence[-1],
-            patient_contributions=explanation.shapley_values(patient_evidence),
+            bias=terms.get("bias"),
+            image_evidence=terms.get("image_evidence"),
+            patient_evidence=terms["patient_evidence"][-1] if terms else None,
+            patient_contributions=explanation.shapley_values(logits),
             if_unknown=_if_unknown(patient, probabilities),
             patient=patient,
             photos=explanations,
@@ -112,28 +112,38 @@ class Predictor(Answering):
 
     def _look(
         self, photo: Photo, vectors: np.ndarray, photos: int
-    ) -> tuple[PhotoExplanation, np.ndarray]:
+    ) -> tuple[PhotoExplanation, dict[str, np.ndarray]]:
+        """One photo explained, and the network's outputs; `logits` are the mean of the views."""
         rgb = photo if isinstance(photo, np.ndarray) else images.load(photo)
-        seen = images.to_model_input(rgb, self.engine.input_size)[None]
-        out = self.engine(seen, vectors)
-        attention, evidence = _grids(out, 0)
-        for view in range(1, self.views):
-            mirrored = self.engine(
-                views.of_images(seen, view), vectors[-1:], ("attention_map", "evidence_map")
-            )
-            more = _grids(mirrored, view)
-            attention, evidence = attention + more[0], evidence + more[1]
-        return (
-            PhotoExplanation(
-                rgb=rgb,
-                attention_grid=attention / self.views,
-                evidence_grid=evidence / (self.views * photos),
-                crop=images.crop_box(*rgb.shape[:2]),
-                quality=quality.findings(rgb),
-                novelty=self._novelty(out["embedding"]),
-            ),
-            out["patient_evidence"],
+        seen = self.seen(rgb)[None]
+        outs = [self.engine(views.of_images(seen, view), vectors) for view in range(self.views)]
+        attention = evidence = None
+        if "attention_map" in self.engine.outputs:
+            attention = sum(_attention(out, view) for view, out in enumerate(outs)) / self.views
+        if self.decomposes:
+            evidence = sum(_evidence(out, view) for view, out in enumerate(outs))
+            evidence = evidence / (self.views * photos)
+        explained = PhotoExplanation(
+            rgb=rgb,
+            attention_grid=attention,
+            evidence_grid=evidence,
+            crop=images.crop_box(*rgb.shape[:2]),
+            quality=quality.findings(rgb),
+            novelty=self._novelty(outs[0]["embedding"]),
         )
+        return explained, outs[0] | {"logits": sum(out["logits"] for out in outs) / self.views}
+
+    def _terms(
+        self, photos: tuple[PhotoExplanation, ...], patient_evidence: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What the logits are the sum of, float64; the patient's part `(8, classes)`."""
+        return {
+            "bias": np.array([self.model.card["bias"][code] for code in self.classes]),
+            "image_evidence": sum(
+                photo.evidence_grid.sum(axis=(1, 2), dtype=np.float64) for photo in photos
+            ),
+            "patient_evidence": patient_evidence.astype(np.float64),
+        }
 
     def _novelty(self, embedding: np.ndarray) -> Novelty | None:
         if self.model.novelty is None:
@@ -156,11 +166,17 @@ def mean_logits(
     return sum(of_views) / number_of_views
 
 
-def _grids(out: dict[str, np.ndarray], view: int) -> tuple[np.ndarray, np.ndarray]:
-    """Attention and evidence of one view, at the feature map's size, laid back on the photo."""
-    attention = out["attention_map"][0]
-    evidence = explanation.unpool(out["evidence_map"][0], attention.shape)
-    return views.back(attention, view), views.back(evidence, view)
+def _attention(out: dict[str, np.ndarray], view: int) -> np.ndarray:
+    """The attention of one view, laid back on the photo."""
+    return views.back(out["attention_map"][0], view)
+
+
+def _evidence(out: dict[str, np.ndarray], view: int) -> np.ndarray:
+    """The evidence of one view, at the feature map's size, laid back on the photo."""
+    evidence = out["evidence_map"][0]
+    if "attention_map" in out:  # soft attention's head pools the feature map, no other does
+        evidence = explanation.unpool(evidence, out["attention_map"].shape[1:])
+    return views.back(evidence, view)
 
 
 def _if_unknown(patient: Patient, probabilities: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,15 +1,29 @@
-"""A classifier: a backbone, the papers' soft-attention head, and the patient branch.
+"""A classifier: a backbone, a head, and the patient branch.
 
-Figure 3 of Nguyen, Bui, Do (Sensors 2022), without its closing softmax:
+The head `soft_attention` is figure 3 of Nguyen, Bui, Do (Sensors 2022), without its closing
+softmax:
 
     features ──┬─ MaxPool 2x2 same ──────────────────┐
                └─ SoftAttention ─ MaxPool 2x2 same ──┴ concat ─ ReLU ─ Dropout ─┐
-    patient (21) ─ Dense 4096 ReLU ─────────────────────────────────────────────┴ Dense ─ logits
+    patient (21) ─ patient branch ──────────────────────────────────────────────┴ Dense ─ logits
 
-After that ReLU the network is linear up to the logits. The last Dense layer is therefore written
-as the sum that it is: one term per diagnosis and position (the evidence map), one for the
-patient, and the bias. `logits = bias + evidence_map.sum over positions + patient_evidence` is
-exact, with no gradient and no approximation.
+`global_pooling` has no attention: features ─ mean over positions ─ Dropout ─ Dense.
+
+After the feature map, both are linear up to the logits but for a ReLU that each position passes
+alone. The last Dense layer is therefore written as the sum that it is: one term per diagnosis and
+position (the evidence map), one for the patient, and the bias. `logits = bias + evidence_map.sum
+over positions + patient_evidence` is exact, with no gradient and no approximation. Under global
+pooling the evidence map is the class activation map (Zhou et al. 2016).
+
+Two kinds of classifiers do not split so (`decomposes` tells):
+
+- `soft_attention_dense512`, the papers' largest: Dense 512 with ReLU before the last Dense;
+- a backbone with a `tail` at its published cut: attention sits in the middle of the network, and
+  the tail comes between concat and logits. Its `global_pooling` is the plain network, with the
+  max pooling of the feature map alone in place of the attention block.
+
+A classifier answers what it has, and leaves out what it has not (`outputs_of`): no attention map
+without attention, no evidence without decomposition.
 """
 
 from __future__ import annotations
@@ -17,16 +31,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import ops
 
 from dermsa.models import backbones
+from dermsa.models.outputs import EVIDENCE, OUTPUTS, NoDecomposition
 from dermsa.models.soft_attention import KERNELS, SoftAttention
 from dermsa.patient import VECTOR_SIZE
 from dermsa.taxonomy import HAM10000_CLASSES
 
-OUTPUTS = ("logits", "attention_map", "evidence_map", "patient_evidence", "embedding")
-HEADS = ("soft_attention",)
+HEADS = ("soft_attention", "global_pooling", "soft_attention_dense512")
+PATIENT_BRANCHES = ("none", "dense4096", "gessert")
 PATIENT_UNITS = 4096
+GESSERT_UNITS = 256
+GESSERT_DROPOUT = 0.4
+JOINT_UNITS = 512
 
 
 @dataclass(frozen=True)
@@ -35,16 +54,23 @@ class ClassifierConfig:
 
     Attributes:
         backbone: A name of `backbones.BACKBONES`.
-        cut: "published" or "trunk".
+        cut: "published", "trunk", or another cut of the backbone.
         head: One of `HEADS`.
         kernel: Soft attention's kernel, "formula" or "published".
         attention_maps: K.
         initial_gamma: Where soft attention's scale starts; 0.01 in the papers. From there it
             hardly moves: a larger start lets the attention take part from the first step.
-        patient_branch: Whether age, sex and site are used.
-        dropout: Rate after the concatenation.
+        patient_branch: How age, sex and site take part: "none", "dense4096" (the papers: one
+            layer, and two of them before the Dense 512), or "gessert" (Gessert et al. 2020: two
+            layers of 256 with BatchNormalization, ReLU and dropout 0.4). Cards and runs made
+            before there was a choice say True for "dense4096" and False for "none".
+        dropout: Rate in front of the layers that decide.
         input_size: Height and width in pixels; None for the backbone's own.
-        classes: Codes of the diagnoses.
+        classes: Codes of the diagnoses, as the data set has them.
+
+    Raises:
+        UnknownName: A name that does not exist; the message offers the nearest.
+        ValueError: A value that cannot be, or an input size the network cannot take.
     """
 
     backbone: str
@@ -53,26 +79,58 @@ class ClassifierConfig:
     kernel: str = "formula"
     attention_maps: int = 16
     initial_gamma: float = 0.01
-    patient_branch: bool = True
+    patient_branch: str = "dense4096"
     dropout: float = 0.5
     input_size: tuple[int, int] | None = None
     classes: tuple[str, ...] = HAM10000_CLASSES
 
     def __post_init__(self) -> None:
+        if isinstance(self.patient_branch, bool):
+            branch = "dense4096" if self.patient_branch else "none"
+            object.__setattr__(self, "patient_branch", branch)
         record = backbones.backbone(self.backbone)
-        if self.cut not in record.cuts:
-            raise backbones.UnknownName(f"cut of {self.backbone}", self.cut, record.cuts)
-        if self.head not in HEADS:
-            raise backbones.UnknownName("head", self.head, HEADS)
-        if self.kernel not in KERNELS:
-            raise backbones.UnknownName("attention kernel", self.kernel, KERNELS)
+        for kind, name, known in (
+            (f"cut of {self.backbone}", self.cut, record.cuts),
+            ("head", self.head, HEADS),
+            ("attention kernel", self.kernel, KERNELS),
+            ("patient branch", self.patient_branch, PATIENT_BRANCHES),
+        ):
+            if name not in known:
+                raise backbones.UnknownName(kind, name, known)
+        if self.head == "soft_attention_dense512" and _tail(self):
+            raise ValueError(
+                f"{self.backbone} at the published cut has layers of its own after the attention. "
+                "Expected the head soft_attention or global_pooling. Received: "
+                "soft_attention_dense512"
+            )
+        if self.attention_maps < 1:
+            raise ValueError(f"Expected at least 1 attention map. Received: {self.attention_maps}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Expected a dropout rate from 0 to below 1. Received: {self.dropout}")
         size = tuple(self.input_size or record.input_size)
-        if len(size) != 2 or min(size) < 32:
-            raise ValueError(f"Expected an input size of at least 32 x 32. Received: {size}")
+        if len(size) != 2 or min(size) < record.min_size:
+            raise ValueError(
+                f"{self.backbone} needs an input size of at least {record.min_size} x "
+                f"{record.min_size}. Received: {' x '.join(map(str, size))}"
+            )
+        classes = tuple(self.classes)
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"Expected two or more different classes. Received: {classes}")
         object.__setattr__(self, "input_size", size)
-        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "classes", classes)
+
+
+def decomposes(config: ClassifierConfig) -> bool:
+    """Whether the logits split exactly into bias, evidence map and patient evidence."""
+    return config.head != "soft_attention_dense512" and _tail(config) is None
+
+
+def outputs_of(config: ClassifierConfig) -> tuple[str, ...]:
+    """The names of what a classifier answers, in the order of `OUTPUTS`."""
+    missing = set() if decomposes(config) else set(EVIDENCE)
+    if config.head == "global_pooling":
+        missing.add("attention_map")
+    return tuple(name for name in OUTPUTS if name not in missing)
 
 
 def build_classifier(config: ClassifierConfig, weights: str | None = None) -> keras.Model:
@@ -84,57 +142,194 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
 
     Returns:
         A model from `image` float32 `(batch, height, width, 3)`, RGB 0 to 255, and `patient`
-        float32 `(batch, 21)` to the dictionary of `OUTPUTS`:
+        float32 `(batch, 21)` to a dictionary of float32 tensors, those of `outputs_of(config)`:
 
         - `logits (batch, classes)`
         - `attention_map (batch, h, w)`, summing to K over positions
-        - `evidence_map (batch, classes, h', w')`
+        - `evidence_map (batch, classes, h', w')`: after the 2x2 pooling under soft attention, at
+          the feature map's own size under global pooling
         - `patient_evidence (batch, classes)`, zeros without a patient branch
-        - `embedding (batch, d)`, the mean of the head's features over positions
+        - `embedding (batch, d)`, of the image alone: the mean of the head's features over
+          positions, or what a tail makes of them
     """
     record = backbones.backbone(config.backbone)
     image = keras.Input((*config.input_size, 3), name="image")
     patient = keras.Input((VECTOR_SIZE,), name="patient")
     features = backbones.features(record, config.cut, image, weights)
 
+    if config.head == "global_pooling":
+        outputs = {}
+        head = features
+    else:
+        head, outputs = _attention_block(config, features)
+    # float32 from here on, also under mixed precision: logits decide, and sums must close.
+    if _tail(config):
+        outputs |= _after_tail(config, head, patient)
+    elif config.head == "soft_attention_dense512":
+        outputs |= _through_dense_512(config, head, patient)
+    else:
+        outputs |= _with_evidence(config, head, patient)
+    return keras.Model(
+        [image, patient], {name: outputs[name] for name in outputs_of(config)}, name=config.backbone
+    )
+
+
+def evidence(classifier: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The terms that the logits of a classifier are the sum of.
+
+    Args:
+        classifier: From `build_classifier`.
+        inputs: `image` and `patient`, as the classifier takes them.
+
+    Returns:
+        float32 arrays `bias (classes,)`, `evidence_map (batch, classes, h, w)` and
+        `patient_evidence (batch, classes)`.
+
+    Raises:
+        NoDecomposition: Its logits do not split.
+    """
+    if "evidence_map" not in classifier.output:
+        raise NoDecomposition(classifier.name)
+    outputs = classifier(inputs)
+    terms = {"bias": classifier.get_layer("logits").bias}
+    terms |= {name: outputs[name] for name in EVIDENCE}
+    return {name: ops.convert_to_numpy(value) for name, value in terms.items()}
+
+
+# --- heads --------------------------------------------------------------------------------------
+
+
+def _attention_block(
+    config: ClassifierConfig, features: keras.KerasTensor
+) -> tuple[keras.KerasTensor, dict[str, keras.KerasTensor]]:
+    """The two pooled paths, joined, up to their ReLU; and the attention map."""
     weighted, attention_map = SoftAttention(
         config.attention_maps, config.kernel, config.initial_gamma, name="soft_attention"
     )(features)
     pooled = [
-        keras.layers.MaxPooling2D(2, padding="same", name=f"pool_{name}")(tensor)
-        for name, tensor in (("features", features), ("attention", weighted))
+        _pool(tensor, name) for name, tensor in (("features", features), ("attention", weighted))
     ]
     head = keras.layers.Concatenate(name="head_concat")(pooled)
     head = keras.layers.ReLU(name="head_relu")(head)
-    embedding = keras.layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(head)
-    head = keras.layers.Dropout(config.dropout, name="head_dropout")(head)
-
-    # float32 from here on, also under mixed precision: logits decide, and sums must close.
-    evidence_map = EvidenceMap(len(config.classes), dtype="float32", name="evidence_map")(head)
-    patient_evidence = _patient_evidence(config, patient)
-    logits = SumOfEvidence(dtype="float32", name="logits")([evidence_map, patient_evidence])
-    return keras.Model(
-        [image, patient],
-        {
-            "logits": logits,
-            "attention_map": keras.layers.Activation(
-                "linear", dtype="float32", name="attention_map"
-            )(attention_map),
-            "evidence_map": evidence_map,
-            "patient_evidence": patient_evidence,
-            "embedding": embedding,
-        },
-        name=config.backbone,
+    attention_map = keras.layers.Activation("linear", dtype="float32", name="attention_map")(
+        attention_map
     )
+    return head, {"attention_map": attention_map}
 
 
-def _patient_evidence(config: ClassifierConfig, patient: keras.KerasTensor) -> keras.KerasTensor:
-    if not config.patient_branch:
-        return NoEvidence(len(config.classes), dtype="float32", name="patient_evidence")(patient)
+def _with_evidence(
+    config: ClassifierConfig, head: keras.KerasTensor, patient: keras.KerasTensor
+) -> dict[str, keras.KerasTensor]:
+    """The last Dense layer, as the sum of its terms."""
+    classes = len(config.classes)
+    embedding = _mean_over_positions(head)
+    if config.head == "global_pooling":
+        # Whole channels are dropped: the same as dropping entries of their mean.
+        head = keras.layers.SpatialDropout2D(config.dropout, name="head_dropout")(head)
+        layer = ClassActivationMap
+    else:
+        head = keras.layers.Dropout(config.dropout, name="head_dropout")(head)
+        layer = EvidenceMap
+    evidence_map = layer(classes, dtype="float32", name="evidence_map")(head)
+    patient_evidence = _patient_term(config, patient, classes, "patient_evidence")
+    logits = SumOfEvidence(dtype="float32", name="logits")([evidence_map, patient_evidence])
+    return {
+        "logits": logits,
+        "evidence_map": evidence_map,
+        "patient_evidence": patient_evidence,
+        "embedding": embedding,
+    }
+
+
+def _through_dense_512(
+    config: ClassifierConfig, head: keras.KerasTensor, patient: keras.KerasTensor
+) -> dict[str, keras.KerasTensor]:
+    """Flatten, joined with the patient, Dense 512 with ReLU, Dense.
+
+    A Dense layer over joined vectors is the sum of one over each; as a sum, one image may meet
+    several patients in the exported form.
+    """
+    embedding = _mean_over_positions(head)
+    head = keras.layers.Dropout(config.dropout, name="head_dropout")(head)
+    flat = keras.layers.Flatten(name="head_flatten")(head)
+    joint = keras.layers.Dense(JOINT_UNITS, dtype="float32", name="joint_image")(flat)
+    joint_patient = _patient_term(config, patient, JOINT_UNITS, "joint_patient")
+    joint = keras.layers.Add(dtype="float32", name="joint_sum")([joint, joint_patient])
+    joint = keras.layers.ReLU(dtype="float32", name="joint_relu")(joint)
+    logits = keras.layers.Dense(len(config.classes), dtype="float32", name="logits")(joint)
+    return {"logits": logits, "embedding": embedding}
+
+
+def _after_tail(
+    config: ClassifierConfig, head: keras.KerasTensor, patient: keras.KerasTensor
+) -> dict[str, keras.KerasTensor]:
+    """The rest of a network that has the attention block (or plain pooling) in its middle."""
+    classes, tail = len(config.classes), _tail(config)
+    if config.head == "global_pooling":
+        flat = tail(_pool(head, "features"))
+        embedding = _embedding(flat)
+        flat = keras.layers.Dropout(config.dropout, name="head_dropout")(flat)
+    else:
+        flat = tail(keras.layers.Dropout(config.dropout, name="head_dropout")(head))
+        embedding = _embedding(flat)
+    logits = keras.layers.Dense(classes, dtype="float32", name="image_logits")(flat)
+    patient_logits = _patient_term(config, patient, classes, "patient_logits")
+    logits = keras.layers.Add(dtype="float32", name="logits")([logits, patient_logits])
+    return {"logits": logits, "embedding": embedding}
+
+
+def _tail(config: ClassifierConfig):
+    """The layers of the backbone that follow the head, where it has such at this cut."""
+    return backbones.backbone(config.backbone).tail if config.cut == "published" else None
+
+
+def _pool(tensor: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    return keras.layers.MaxPooling2D(2, padding="same", name=f"pool_{name}")(tensor)
+
+
+def _mean_over_positions(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(tensor)
+
+
+def _embedding(flat: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.layers.Activation("linear", dtype="float32", name="embedding")(flat)
+
+
+# --- the patient --------------------------------------------------------------------------------
+
+
+def _patient_term(
+    config: ClassifierConfig, patient: keras.KerasTensor, units: int, name: str
+) -> keras.KerasTensor:
+    """The patient's part of a sum `(batch, units)`; its bias is the other part's."""
+    if config.patient_branch == "none":
+        return NoEvidence(units, dtype="float32", name=name)(patient)
+    hidden = _gessert(patient) if config.patient_branch == "gessert" else _papers(config, patient)
+    return keras.layers.Dense(units, use_bias=False, dtype="float32", name=name)(hidden)
+
+
+def _papers(config: ClassifierConfig, patient: keras.KerasTensor) -> keras.KerasTensor:
     hidden = keras.layers.Dense(PATIENT_UNITS, "relu", name="patient_dense")(patient)
-    return keras.layers.Dense(
-        len(config.classes), use_bias=False, dtype="float32", name="patient_evidence"
-    )(hidden)
+    if config.head == "soft_attention_dense512":
+        # Only so does the parameter count come out as published: 37,062,250.
+        hidden = keras.layers.Dense(PATIENT_UNITS, "relu", name="patient_dense_2")(hidden)
+    return hidden
+
+
+def _gessert(patient: keras.KerasTensor) -> keras.KerasTensor:
+    hidden = patient
+    for number in (1, 2):
+        # The normalisation takes any bias away again.
+        hidden = keras.layers.Dense(GESSERT_UNITS, use_bias=False, name=f"patient_dense_{number}")(
+            hidden
+        )
+        hidden = keras.layers.BatchNormalization(name=f"patient_bn_{number}")(hidden)
+        hidden = keras.layers.ReLU(name=f"patient_relu_{number}")(hidden)
+        hidden = keras.layers.Dropout(GESSERT_DROPOUT, name=f"patient_dropout_{number}")(hidden)
+    return hidden
+
+
+# --- layers -------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable("dermsa")
@@ -179,21 +374,56 @@ class EvidenceMap(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("dermsa")
-class NoEvidence(keras.layers.Layer):
-    """Zeros `(batch, classes)` for a classifier that is told nothing of the patient."""
+class ClassActivationMap(keras.layers.Layer):
+    """Global average pooling and Dense without a bias, kept apart by position (Zhou et al. 2016).
+
+    Input shape:
+        `(batch, h, w, channels)`.
+
+    Output shape:
+        `(batch, classes, h, w)`; the sum over positions is what Dense of the mean would have
+        given: each position has the kernel's answer divided by the number of positions.
+    """
 
     def __init__(self, num_classes: int, **kwargs):
         super().__init__(**kwargs)
         self.num_classes = num_classes
 
-    def call(self, patient):
-        return ops.repeat(patient[:, :1] * 0, self.num_classes, axis=1)
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(input_shape[-1], self.num_classes),
+            initializer="glorot_uniform",
+        )
+
+    def call(self, features):
+        _, height, width, _ = features.shape
+        evidence = ops.matmul(features, self.kernel) / (height * width)
+        return ops.transpose(evidence, (0, 3, 1, 2))
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.num_classes)
+        return (input_shape[0], self.num_classes, input_shape[1], input_shape[2])
 
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable("dermsa")
+class NoEvidence(keras.layers.Layer):
+    """Zeros `(batch, units)` for a classifier that is told nothing of the patient."""
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def call(self, patient):
+        return ops.repeat(patient[:, :1] * 0, self.units, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
 
 
 @keras.saving.register_keras_serializable("dermsa")

@@ -13,8 +13,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from dermsa.models.classifier import OUTPUTS
-
 
 def to_onnx(classifier: keras.Model) -> bytes:
     """Converts a classifier; inputs and outputs keep their names.
@@ -27,7 +25,8 @@ def to_onnx(classifier: keras.Model) -> bytes:
         classifier: From `build_classifier`, on the TensorFlow backend.
 
     Returns:
-        The content of an ONNX file: inputs `image`, `patient`; outputs `classifier.OUTPUTS`.
+        The content of an ONNX file: inputs `image`, `patient`; the outputs of the classifier,
+        without evidence where its logits do not split (see `classifier.outputs_of`).
 
     Raises:
         RuntimeError: Another backend than TensorFlow runs.
@@ -46,7 +45,7 @@ def to_onnx(classifier: keras.Model) -> bytes:
     model = _optimised(_with_vector_constants(model))
     _name_dimensions(model)
     onnx.checker.check_model(model, full_check=True)
-    assert {output.name for output in model.graph.output} == set(OUTPUTS)
+    assert {output.name for output in model.graph.output} == set(classifier.output)
     return model.SerializeToString()
 
 
