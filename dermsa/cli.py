@@ -83,9 +83,9 @@ def _predict(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from dermsa.inference import batch
-    from dermsa.inference.predictor import Predictor
+    from dermsa.inference.ensemble import open_predictor
 
-    predictor = Predictor(options.model)
+    predictor = open_predictor(options.model)
     patients, warnings = batch.read_patients(options.patients) if options.patients else ({}, [])
     for warning in warnings:
         print(f"dermsa: {warning}", file=sys.stderr)
