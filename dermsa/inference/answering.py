@@ -40,15 +40,20 @@ class Answering:
         return float(total) if np.ndim(total) == 0 else total
 
     @property
-    def operating_point(self) -> dict:
-        """The card's entry of the threshold that the default triage uses."""
+    def operating_point(self) -> dict | None:
+        """The card's entry of the threshold that the default triage uses.
+
+        None where the model knows no malignant diagnosis: there is nothing to refer for.
+        """
+        if not self.malignant.any():
+            return None
         target = self.model.card["triage"]["default_sensitivity"]
         points = self.model.card["triage"]["malignancy"]
         return next(point for point in points if point["target_sensitivity"] == target)
 
     def decision(self, probabilities: np.ndarray) -> dict:
         """The fields of a `Diagnosis` that its probabilities `(classes,)` decide."""
-        malignancy = self.malignancy(probabilities)
+        malignancy = self.malignancy(probabilities) if self.malignant.any() else None
         possible = prediction_set(probabilities, self.quantiles)
         return {
             "probabilities": probabilities,
@@ -63,8 +68,10 @@ class Answering:
             "model_sha256": self.model.sha256,
         }
 
-    def _triage(self, malignancy: float) -> Triage:
+    def _triage(self, malignancy: float | None) -> Triage | None:
         point = self.operating_point
+        if point is None:
+            return None
         return Triage(
             refer=malignancy >= point["threshold"],
             threshold=point["threshold"],

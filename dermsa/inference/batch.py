@@ -62,16 +62,23 @@ def cells(predictor: AnyPredictor, row: Row) -> list[str]:
     if row.probabilities is None:
         empty = [""] * (len(predictor.classes) + 3)
         return [row.image_id, predictor.model.name, *empty, row.error]
-    malignancy = predictor.malignancy(row.probabilities)
     return [
         row.image_id,
         predictor.model.name,
         *(f"{p:.6f}" for p in row.probabilities),
         predictor.classes[int(np.argmax(row.probabilities))],
-        f"{malignancy:.6f}",
-        "yes" if malignancy >= predictor.operating_point["threshold"] else "no",
+        *_referral(predictor, row.probabilities),
         "",
     ]
+
+
+def _referral(predictor: AnyPredictor, probabilities: np.ndarray) -> tuple[str, str]:
+    """Malignancy and whether to refer; empty where the model knows no malignant diagnosis."""
+    if predictor.operating_point is None:
+        return "", ""
+    malignancy = predictor.malignancy(probabilities)
+    refer = malignancy >= predictor.operating_point["threshold"]
+    return f"{malignancy:.6f}", "yes" if refer else "no"
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
