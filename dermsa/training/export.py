@@ -9,7 +9,7 @@ import datetime
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 import dermsa
-from dermsa.datasets import cache, ham10000, splits
-from dermsa.datasets.dataset import Dataset, require_root
+from dermsa.datasets import cache, registry, splits
+from dermsa.datasets.dataset import Dataset
 from dermsa.evaluation import calibration, report
 from dermsa.evaluation.evaluate import predictions_of
 from dermsa.evaluation.metrics import Predictions
@@ -27,10 +27,10 @@ from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import mean_logits
 from dermsa.inference.store import CARD, DEFAULT_MODEL_FILE, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
-from dermsa.models.classifier import build_classifier
+from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
 from dermsa.models.onnx_export import to_onnx
 from dermsa.patient import Patient
-from dermsa.taxonomy import MALIGNANT, NAMES
+from dermsa.taxonomy import NAMES
 from dermsa.training.runs import Run, RunError, write_atomically
 from dermsa.training.trainer import Examples, split_rows, training_age_scale
 
@@ -41,10 +41,11 @@ NOVELTY_FALSE_ALARMS = 0.01
 NOVELTY_PHOTOS = 3000
 DEFAULT_SENSITIVITY = 0.95
 BATCH = 32
-LICENCE = (
-    "CC BY-NC 4.0, for research use: trained on HAM10000 (Tschandl, Rosendahl, Kittler 2018, "
-    "doi 10.1038/sdata.2018.161, CC BY-NC 4.0)."
-)
+HEADS = {
+    "soft_attention": "soft attention",
+    "soft_attention_dense512": "soft attention, a Dense layer of 512",
+    "global_pooling": "global average pooling",
+}
 
 
 def export(
@@ -74,8 +75,7 @@ def export(
     """
     if not run.best_weights.exists():
         raise RunError(f"The run {run.id} has no weights yet: no epoch of it was finished.")
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
-        raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
+    check_name(name)
     if not 1 <= views <= len(FLIPS):
         raise RunError(f"Expected 1 to {len(FLIPS)} views. Received: {views}")
     config = run.config()
@@ -84,7 +84,7 @@ def export(
     classifier.load_weights(run.best_weights)
     onnx = to_onnx(classifier)
 
-    dataset = ham10000.read(require_root(data))
+    dataset = registry.read(config.dataset, data)
     rows = split_rows(run, config, dataset)
     age_scale = training_age_scale(dataset, rows["train"])
     examples = Examples(
@@ -94,15 +94,15 @@ def export(
     )
     log.info("Calibrating on validation and measuring on test.")
     engine = Engine(onnx)
-    measure = novelty.fit(_embeddings(engine, examples, _some(rows["train"])))
+    measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
     validation = run_engine(engine, examples, rows["validation"], views)
     truth = examples.labels[rows["validation"]]
-    settings = _calibrate(config.classifier.classes, truth, validation)
-    settings["novelty"] = _novelty_threshold(
-        measure, _embeddings(engine, examples, rows["validation"])
+    settings = calibrate(config.classifier.classes, truth, validation)
+    settings["novelty"] = novelty_threshold(
+        novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
     )
     unknown = Patient().encode(age_scale)
-    results = _measure(
+    results = results_of(
         dataset,
         rows,
         settings,
@@ -112,45 +112,57 @@ def export(
     )
 
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
+    classes = config.classifier.classes
     card = {
         "name": name,
         "version": dermsa.__version__,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "classes": list(config.classifier.classes),
-        "malignant": sorted(MALIGNANT),
+        "classes": list(classes),
+        "class_names": {code: NAMES[code] for code in classes},
+        "malignant": sorted(dataset.malignant),
         "architecture": _architecture(config.classifier, classifier),
+        "decomposes": decomposes(config.classifier),
         "training": _training(run),
         "data": {
             "name": dataset.name,
             "images": len(dataset.table),
             "lesions": int(dataset.table["lesion_id"].nunique()),
-            "parts": _part_sizes(dataset, rows),
+            "parts": part_sizes(dataset, rows),
         },
-        "protocol": {
-            "name": config.protocol,
-            "description": splits.PROTOCOLS[config.protocol],
-            "seed": config.split_seed,
-            "sha256": splits.read_split(run.split).sha256,
-            "chosen_on": "validation",
-            "reported_on": "test",
-        },
+        "protocol": _protocol(dataset, splits.read_split(run.split)),
         "age_scale": asdict(age_scale),
-        "bias": _by_class(config.classifier.classes, classifier.get_layer("logits").bias),
         "views": views,
         **settings,
         **results,
         "notes": list(notes),
-        "licence": LICENCE,
+        "licence": licence_of(config.dataset),
         "intended_use": "Decision support for research use; not a medical device.",
         "files": {file: sha256_of(content) for file, content in files.items()},
     }
-    folder = weights_folder() / name
+    if card["decomposes"]:
+        card["bias"] = _by_class(classes, classifier.get_layer("logits").bias)
+    return write_model(card, files, make_default)
+
+
+def check_name(name: str) -> None:
+    """Refuses what is no plain folder name.
+
+    Raises:
+        RunError: The name is none.
+    """
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
+        raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
+
+
+def write_model(card: dict, files: dict[str, bytes], make_default: bool) -> Path:
+    """Writes the folder of a model, its card last: without a card it is not there yet."""
+    folder = weights_folder() / card["name"]
     for file, content in files.items():
         write_atomically(folder / file, content)
     write_atomically(folder / "README.md", card_readme(card).encode())
     write_atomically(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
     if make_default:
-        write_atomically(weights_folder() / DEFAULT_MODEL_FILE, f"{name}\n".encode())
+        write_atomically(weights_folder() / DEFAULT_MODEL_FILE, f"{card['name']}\n".encode())
     return folder
 
 
@@ -175,7 +187,7 @@ def run_engine(
     return np.concatenate(logits)
 
 
-def _embeddings(engine: Engine, examples: Examples, rows: np.ndarray) -> np.ndarray:
+def embeddings_of(engine: Engine, examples: Examples, rows: np.ndarray) -> np.ndarray:
     embeddings = []
     for chosen in _batches(rows):
         inputs = examples.inputs(chosen)
@@ -193,7 +205,7 @@ def _some(rows: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).permutation(rows)[:NOVELTY_PHOTOS]
 
 
-def _calibrate(classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray) -> dict:
+def calibrate(classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray) -> dict:
     """What is chosen on validation."""
     temperature = calibration.fit_temperature(logits, truth)
     probabilities = calibration.softmax(logits, temperature)
@@ -204,15 +216,15 @@ def _calibrate(classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray) 
     }
 
 
-def _novelty_threshold(measure: dict[str, np.ndarray], embeddings: np.ndarray) -> dict:
-    scores = novelty.scores(measure, embeddings)
+def novelty_threshold(scores: np.ndarray) -> dict:
+    """The card's entry, from the novelty scores of the validation photos."""
     return {
         "threshold": float(np.quantile(scores, 1 - NOVELTY_FALSE_ALARMS)),
         "false_alarm_rate": NOVELTY_FALSE_ALARMS,
     }
 
 
-def _measure(
+def results_of(
     dataset: Dataset,
     rows: dict[str, np.ndarray],
     settings: dict,
@@ -239,8 +251,8 @@ def _measure(
         "validation_metrics": report.measure(validation, samples=200)["overall"],
         "triage": {
             "default_sensitivity": DEFAULT_SENSITIVITY,
-            "malignancy": report.operating_points(validation, test, MALIGNANT),
-            "melanoma": report.operating_points(validation, test, frozenset({"mel"})),
+            "malignancy": _operating_points(validation, test, dataset.malignant),
+            "melanoma": _operating_points(validation, test, {"mel"} & set(dataset.classes)),
         },
         "prediction_sets": {
             "n": len(test),
@@ -250,18 +262,56 @@ def _measure(
     }
 
 
-def _architecture(config, classifier: keras.Model) -> dict:
+def _operating_points(
+    validation: Predictions, test: Predictions, positive: Collection[str]
+) -> list[dict]:
+    """None where the data set knows nothing that should be found."""
+    return report.operating_points(validation, test, frozenset(positive)) if positive else []
+
+
+def _architecture(config: ClassifierConfig, classifier: keras.Model) -> dict:
     outputs = classifier.output
     trainable = sum(int(np.prod(v.shape)) for v in classifier.trainable_variables)
-    return {
+    about = {
         **{key: value for key, value in asdict(config).items() if key != "classes"},
         "parameters": classifier.count_params(),
         "trainable_parameters": trainable,
-        "attention_shape": list(outputs["attention_map"].shape[1:]),
-        "evidence_shape": list(outputs["evidence_map"].shape[1:]),
         "embedding_size": outputs["embedding"].shape[-1],
-        "gamma": float(classifier.get_layer("soft_attention").gamma),
     }
+    if "attention_map" in outputs:
+        about["attention_shape"] = list(outputs["attention_map"].shape[1:])
+        about["gamma"] = float(classifier.get_layer("soft_attention").gamma)
+    if "evidence_map" in outputs:
+        about["evidence_shape"] = list(outputs["evidence_map"].shape[1:])
+    return about
+
+
+def _protocol(dataset: Dataset, split: splits.Split) -> dict:
+    """How the data were divided, and what that lets through from training to test."""
+    leakage = splits.leakage(dataset, split)
+    return {
+        "name": split.protocol,
+        "description": splits.PROTOCOLS[split.protocol],
+        "seed": split.seed,
+        "fold": split.fold,
+        "sha256": split.sha256,
+        "chosen_on": "validation",
+        "reported_on": "test",
+        "validation_is_test": leakage.validation_is_test,
+        "test_images_of_training_lesions": leakage.shared_images,
+    }
+
+
+def licence_of(dataset: str) -> str:
+    """Whose images a model was trained on, and what they may be used for."""
+    record = registry.record(dataset)
+    return (
+        f"Trained on {_title(dataset)} ({record.source}), whose images are under {record.licence}."
+    )
+
+
+def _title(dataset: str) -> str:
+    return registry.record(dataset).title.partition(":")[0]
 
 
 def _training(run: Run) -> dict:
@@ -281,7 +331,7 @@ def _training(run: Run) -> dict:
     }
 
 
-def _part_sizes(dataset: Dataset, rows: dict) -> dict:
+def part_sizes(dataset: Dataset, rows: dict) -> dict:
     sizes = {}
     for part, of in rows.items():
         table = dataset.table.iloc[of]
@@ -309,11 +359,14 @@ def card_readme(card: dict) -> str:
     """The card in words, for people who browse the folder."""
 
     def line(title: str, interval: dict) -> str:
+        if interval["value"] is None or interval["low"] is None:
+            return f"| {title} | not defined | | {interval['n']} |"
         return (
             f"| {title} | {interval['value']:.3f} | {interval['low']:.3f} to "
             f"{interval['high']:.3f} | {interval['n']} |"
         )
 
+    names = card.get("class_names", NAMES)
     metrics, per_class = card["metrics"], card["metrics_per_class"]
     titles = {
         "macro_recall": "Macro recall (balanced accuracy)",
@@ -324,23 +377,21 @@ def card_readme(card: dict) -> str:
     }
     rows = [line(title, metrics[key]) for key, title in titles.items()]
     rows += [
-        line(f"Sensitivity: {NAMES[code]}", per_class["recall"][code]) for code in card["classes"]
+        line(f"Sensitivity: {names[code]}", per_class["recall"][code]) for code in card["classes"]
     ]
     rows += [
-        line(f"ROC AUC: {NAMES[code]}", per_class["roc_auc"][code]) for code in card["classes"]
+        line(f"ROC AUC: {names[code]}", per_class["roc_auc"][code]) for code in card["classes"]
     ]
     test = card["data"]["parts"]["test"]
-    architecture, training = card["architecture"], card["training"]
+    training = card["training"]
     return f"""# {card["name"]}
 
-{architecture["backbone"]} ({architecture["cut"]} cut) with soft attention and patient data, \
-{architecture["parameters"]:,} parameters, {architecture["input_size"][0]} x \
-{architecture["input_size"][1]} pixels, {card["views"]} mirrored view(s) a photo.
+{_in_words(card["architecture"])}, {card["views"]} mirrored view(s) a photo.
 
 {card["intended_use"]} Licence: {card["licence"]}
 
-Trained on {card["data"]["parts"]["train"]["images"]} images of HAM10000, protocol \
-`{card["protocol"]["name"]}`: {card["protocol"]["description"]} Epoch \
+Trained on {card["data"]["parts"]["train"]["images"]} images of {_title(card["data"]["name"])}, \
+protocol `{card["protocol"]["name"]}`: {card["protocol"]["description"]} Epoch \
 {training["chosen_epoch"]} of {training["epochs_done"]} was chosen on validation; temperature and \
 thresholds as well. Measured on {test["images"]} images of {test["lesions"]} test lesions; \
 95 % intervals from a bootstrap over lesions:
@@ -352,3 +403,14 @@ thresholds as well. Measured on {test["images"]} images of {test["lesions"]} tes
 {"".join(note + chr(10) * 2 for note in card["notes"])}\
 Everything else, down to the hashes, is in `card.json`.
 """
+
+
+def _in_words(architecture: dict) -> str:
+    # Cards made before there was a choice of patient branches say True.
+    patient = architecture["patient_branch"] not in (False, "none")
+    return (
+        f"{architecture['backbone']} ({architecture['cut']} cut) with "
+        f"{HEADS[architecture['head']]}{' and patient data' if patient else ''}, "
+        f"{architecture['parameters']:,} parameters, {architecture['input_size'][0]} x "
+        f"{architecture['input_size'][1]} pixels"
+    )
