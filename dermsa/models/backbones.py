@@ -1,60 +1,31 @@
-"""The registry of backbones: pretrained image networks with their cuts and preprocessing.
+"""The registry of backbones: image networks with their cuts, preprocessing and starting weights.
 
 Everything about a backbone is data in its `Backbone` record. Code, command line, page and tests
-all run over `BACKBONES`; to add a network, add a record.
+all run over `BACKBONES`; to add a network, add a record (to `applications` for one that Keras
+offers, to `own_backbones` for one written here).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
 import keras
 
+from dermsa.models import applications, own_backbones
+from dermsa.models.backbone_record import KERAS, Backbone, Cut
 
-@dataclass(frozen=True)
-class Cut:
-    """The tensor that feeds the head, named by a layer whose name is stable.
+BACKBONES: dict[str, Backbone] = {
+    record.name: record for record in applications.RECORDS + own_backbones.RECORDS
+}
 
-    Attributes:
-        layer: Name of a layer that was named explicitly in the network's own code.
-        consumer: Take the (only) layer that follows `layer`: activations carry automatic names,
-            which change with whatever was built before.
-        feature_shape: `(height, width, channels)` at the backbone's own input size.
-    """
+WEIGHTS_FOLDER = "imagenet_weights"
 
-    layer: str
-    consumer: bool
-    feature_shape: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One pretrained image network.
-
-    Attributes:
-        name: What users call it.
-        build: Keras application: `build(input_tensor=..., weights=..., include_top=False)`.
-        scaling: How RGB 0-255 becomes its input: "internal" or "minus_one_to_one".
-        input_size: Height and width it was made for, in pixels.
-        cuts: By name; every backbone has "published" (the papers' table) and "trunk" (its last
-            full feature map).
-        weights_file: File name of its ImageNet weights without the top, where one was placed
-            by hand.
-        licence: Of the network and its ImageNet weights.
-        source: The paper.
-    """
-
-    name: str
-    build: Callable[..., keras.Model]
-    scaling: str
-    input_size: tuple[int, int]
-    cuts: dict[str, Cut]
-    weights_file: str
-    licence: str
-    source: str
+# Of RGB 0 to 1 and of BGR 0 to 255, as keras.applications has them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
 
 
 class UnknownName(ValueError):
@@ -65,53 +36,15 @@ class UnknownName(ValueError):
         super().__init__(f"There is no {kind} {name!r}. Did you mean {' or '.join(near)}?")
 
 
-def _applications() -> tuple[Backbone, ...]:
-    apps = keras.applications
-    return (
-        Backbone(
-            "MobileNetV2",
-            apps.MobileNetV2,
-            "minus_one_to_one",
-            (224, 224),
-            {
-                "published": Cut("block_14_depthwise", False, (7, 7, 960)),
-                "trunk": Cut("out_relu", False, (7, 7, 1280)),
-            },
-            "mobilenet_v2_imagenet_notop.weights.h5",
-            "Apache-2.0",
-            "Sandler et al. 2018, arXiv:1801.04381",
-        ),
-        Backbone(
-            "MobileNetV3Small",
-            apps.MobileNetV3Small,
-            "internal",
-            (224, 224),
-            {
-                "published": Cut("expanded_conv_10_depthwise_bn", True, (7, 7, 576)),
-                "trunk": Cut("conv_1_bn", True, (7, 7, 576)),
-            },
-            "mobilenet_v3_small_imagenet_notop.weights.h5",
-            "Apache-2.0",
-            "Howard et al. 2019, arXiv:1905.02244",
-        ),
-        Backbone(
-            "MobileNetV3Large",
-            apps.MobileNetV3Large,
-            "internal",
-            (224, 224),
-            {
-                # `[:240]`, the papers' best
-                "published": Cut("expanded_conv_14_expand_bn", True, (7, 7, 960)),
-                "trunk": Cut("conv_1_bn", True, (7, 7, 960)),
-            },
-            "mobilenet_v3_large_imagenet_notop.weights.h5",
-            "Apache-2.0",
-            "Howard et al. 2019, arXiv:1905.02244",
-        ),
-    )
+class NoWeights(ValueError):
+    """ImageNet weights that can't be had; the message names the file to place."""
 
-
-BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in _applications()}
+    def __init__(self, record: Backbone, cut_name: str, reason: str):
+        file = record.cuts[cut_name].weights_file or record.weights_file
+        super().__init__(
+            f"{reason} Place {file} in the folder {WEIGHTS_FOLDER} of the data folder, or start "
+            "without ImageNet weights."
+        )
 
 
 def backbone(name: str) -> Backbone:
@@ -125,8 +58,23 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def find_weights(record: Backbone, folder: Path | None, cut_name: str = "trunk") -> str | None:
+    """The path of a hand-placed ImageNet file in `folder/imagenet_weights`, where there is one.
+
+    A file that ends before the cut would leave the layers in between random: it is not taken.
+    """
+    if folder is None:
+        return None
+    cut = _cut(record, cut_name)
+    names = [cut.weights_file] if cut.weights_file else []
+    if not cut.top:
+        names.append(record.weights_file)
+    paths = [folder / WEIGHTS_FOLDER / name for name in names]
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
 def features(
-    record: Backbone, cut_name: str, image: keras.KerasTensor, weights: str | None
+    record: Backbone, cut_name: str, image: keras.KerasTensor, weights: str | Path | None
 ) -> keras.KerasTensor:
     """Puts a backbone behind an image input, up to a cut, as one flat graph.
 
@@ -134,50 +82,157 @@ def features(
         record: The backbone.
         cut_name: A key of its cuts.
         image: Symbolic tensor `(batch, height, width, 3)`, RGB, 0 to 255.
-        weights: "imagenet" (Keras downloads it), the path of a `.weights.h5` file, or None.
+        weights: "imagenet" (Keras downloads it), None, or the path of a `.weights.h5` file that
+            holds the whole network (without its top, unless the cut lies there) or ends at the
+            cut.
 
     Returns:
         Symbolic feature map `(batch, h, w, channels)`.
 
     Raises:
         UnknownName: No such cut.
-        ValueError: The network at this cut does not have the registered shape.
+        NoWeights: ImageNet weights are asked for and can't be downloaded.
+        ValueError: The image is smaller than the network takes, the file does not hold this
+            network, or the network at this cut does not have the registered shape.
     """
-    if cut_name not in record.cuts:
-        raise UnknownName(f"cut of {record.name}", cut_name, record.cuts)
-    cut = record.cuts[cut_name]
-    if record.scaling == "minus_one_to_one":
-        image = keras.layers.Rescaling(1 / 127.5, -1, name="rescaling_to_unit")(image)
-    network = record.build(
-        input_tensor=image,
-        input_shape=tuple(image.shape[1:]),
-        include_top=False,
-        weights=None if weights is None else str(weights),
-    )
-    tensor = _tensor_at(network, cut)
+    cut = _cut(record, cut_name)
+    if weights == "imagenet":
+        network = _download(record, cut_name, image)
+    else:
+        network = build(record, image, cut.top)
+    tensor = tensor_at(network, cut)
     expected = cut.feature_shape
     if tuple(image.shape[1:3]) == record.input_size and tuple(tensor.shape[1:]) != expected:
         raise ValueError(
-            f"{record.name} cut at {cut.layer} gives {tuple(tensor.shape[1:])}. "
+            f"{record.name} cut at {cut.path} gives {tuple(tensor.shape[1:])}. "
             f"Expected {expected}: this version of Keras builds the network differently."
         )
+    if weights not in (None, "imagenet"):
+        _load(record, cut_name, network, tensor, weights)
     return tensor
 
 
-def find_weights(record: Backbone, folder: Path | None) -> str | None:
-    """The path of a hand-placed ImageNet file in `folder/imagenet_weights`, where there is one."""
-    if folder is None:
-        return None
-    path = folder / "imagenet_weights" / record.weights_file
-    return str(path) if path.is_file() else None
+def build(
+    record: Backbone, image: keras.KerasTensor, top: bool = False, weights: str | None = None
+) -> keras.Model:
+    """The whole network behind an image input, its scaling included.
+
+    Raises:
+        ValueError: The image is smaller than the network takes.
+    """
+    size = tuple(image.shape[1:])
+    if min(size[:2]) < record.min_size:
+        raise ValueError(
+            f"{record.name} takes images of at least {record.min_size} x {record.min_size} "
+            f"pixels. Received: {size[0]} x {size[1]}"
+        )
+    return record.build(
+        input_tensor=_scale(record, image), input_shape=size, include_top=top, weights=weights
+    )
 
 
-def _tensor_at(network: keras.Model, cut: Cut) -> keras.KerasTensor:
-    layer = network.get_layer(cut.layer)
-    if not cut.consumer:
-        return layer.output
-    inside = set(network.layers)
-    followers = [node.operation for node in layer._outbound_nodes if node.operation in inside]
-    if len(followers) != 1:
-        raise ValueError(f"Expected one layer after {cut.layer}. Found: {len(followers)}.")
-    return followers[0].output
+def tensor_at(network: keras.Model, cut: Cut) -> keras.KerasTensor:
+    """Follows a cut's path through a network.
+
+    Raises:
+        ValueError: The network has no such layer, or forks where the path does not.
+    """
+    layer, *steps = re.split("([<>])", cut.path)
+    tensor = network.get_layer(layer).output
+    for direction, index in zip(steps[::2], steps[1::2], strict=True):
+        if direction == "<":
+            tensor = _inputs(_operation_behind(network, tensor))[int(index)]
+            continue
+        followers = [
+            operation
+            for operation in network.operations
+            if any(taken is tensor for taken in _inputs(operation))
+        ]
+        if len(followers) != 1:
+            raise ValueError(
+                f"Expected one layer in {cut.path} after {layer}. Found: {len(followers)}."
+            )
+        tensor = followers[0].output
+    return tensor if cut.then is None else cut.then(tensor)
+
+
+def _operation_behind(network: keras.Model, tensor: keras.KerasTensor) -> keras.Operation:
+    return next(operation for operation in network.operations if operation.output is tensor)
+
+
+def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
+    return keras.tree.flatten(operation.input)
+
+
+def _cut(record: Backbone, cut_name: str) -> Cut:
+    if cut_name not in record.cuts:
+        raise UnknownName(f"cut of {record.name}", cut_name, record.cuts)
+    return record.cuts[cut_name]
+
+
+def _download(record: Backbone, cut_name: str, image: keras.KerasTensor) -> keras.Model:
+    if record.imagenet != KERAS:
+        where = f" They come from {record.imagenet}." if record.imagenet else ""
+        raise NoWeights(
+            record, cut_name, f"No ImageNet weights of {record.name} can be downloaded.{where}"
+        )
+    try:
+        return build(record, image, record.cuts[cut_name].top, "imagenet")
+    except Exception as error:  # what Keras raises where there is no network
+        if "URL fetch failure" not in str(error):
+            raise
+        raise NoWeights(
+            record, cut_name, f"The ImageNet weights of {record.name} could not be downloaded."
+        ) from error
+
+
+def _load(
+    record: Backbone,
+    cut_name: str,
+    network: keras.Model,
+    tensor: keras.KerasTensor,
+    path: str | Path,
+) -> None:
+    """Loads a file of the whole network, or else one that ends at the cut."""
+    if not Path(path).is_file():
+        raise ValueError(f"There is no file of starting weights at {path}.")
+    try:
+        network.load_weights(path)
+    except ValueError:
+        try:
+            keras.Model(network.inputs, tensor).load_weights(path)
+        except ValueError as error:
+            raise ValueError(
+                f"{path} does not hold the weights of {record.name} up to {cut_name}."
+            ) from error
+
+
+def _scale(record: Backbone, image: keras.KerasTensor) -> keras.KerasTensor:
+    if record.scaling == "internal":
+        return image
+    if record.scaling == "minus_one_to_one":
+        return keras.layers.Rescaling(1 / 127.5, -1, name="rescaling_to_unit")(image)
+    if record.scaling == "torch":
+        return keras.layers.Rescaling(
+            [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION],
+            [
+                -mean / deviation
+                for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)
+            ],
+            name="rescaling_by_imagenet",
+        )(image)
+    bgr = ReverseChannels(name="rgb_to_bgr")(image)
+    return keras.layers.Rescaling(
+        1, [-mean for mean in CAFFE_BGR_MEAN], name="rescaling_by_caffe_mean"
+    )(bgr)
+
+
+@keras.saving.register_keras_serializable("dermsa")
+class ReverseChannels(keras.layers.Layer):
+    """RGB to BGR; shapes `(batch, height, width, 3)`."""
+
+    def call(self, image):
+        return keras.ops.take(image, [2, 1, 0], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
