@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from dermsa import images
-from dermsa.datasets import ham10000, splits
-from dermsa.datasets.dataset import Dataset, DatasetError, require_root
+from dermsa.datasets import registry, splits
+from dermsa.datasets.dataset import Dataset, DatasetError
 from dermsa.evaluation import report
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
-from dermsa.taxonomy import MALIGNANT
 
 BATCH = 32
 
@@ -37,22 +36,17 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
     """
     predictor = open_predictor(name)
     card = predictor.model.card
-    dataset = ham10000.read(require_root(data))
+    dataset = registry.read(card["data"]["name"], data)
     protocol = card["protocol"]
-    split = splits.draw(dataset, protocol["name"], protocol["seed"])
-    if split.sha256 != protocol["sha256"]:
-        raise DatasetError(
-            "These data are not those the model was trained on: the same protocol divides them "
-            "differently, so training lesions could be tested. Nothing was measured."
-        )
+    split = split_of(card, dataset)
     rows = split.rows(dataset, part)
     predictions = predict_rows(predictor, dataset, rows)
     lesions = len(set(predictions.lesion_ids))
     return {
         "sentence": (
             f"{predictor.model.name} on {len(rows)} {part} images of {lesions} lesions of "
-            f"{dataset.name}, protocol {protocol['name']}: {protocol['description']} No lesion "
-            "is shared with training. Intervals: 95 %, bootstrap over lesions."
+            f"{dataset.name}, protocol {protocol['name']}: {protocol['description']} "
+            f"{_shared(dataset, split, rows)} Intervals: 95 %, bootstrap over lesions."
         ),
         "model": predictor.model.name,
         "model_sha256": predictor.model.sha256,
@@ -62,6 +56,31 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
         "lesions": lesions,
         **report.measure(predictions),
     }
+
+
+def split_of(card: dict, dataset: Dataset) -> splits.Split:
+    """The split of a model, drawn again.
+
+    Raises:
+        DatasetError: The data are not those the model was split on.
+    """
+    protocol = card["protocol"]
+    split = splits.draw(dataset, protocol["name"], protocol["seed"], protocol.get("fold") or 0)
+    if split.sha256 != protocol["sha256"]:
+        raise DatasetError(
+            "These data are not those the model was trained on: the same protocol divides them "
+            "differently, so training lesions could be tested. Nothing was measured."
+        )
+    return split
+
+
+def _shared(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> str:
+    lesions = dataset.table["lesion_id"]
+    trained = set(lesions.iloc[split.rows(dataset, "train")])
+    shared = int(lesions.iloc[rows].isin(trained).sum())
+    if not shared:
+        return "No lesion is shared with training."
+    return f"{shared} of these images show lesions that training images show, too."
 
 
 def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
@@ -87,7 +106,7 @@ def predictions_of(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray
         dataset.labels()[rows],
         probabilities,
         dataset.classes,
-        malignant=MALIGNANT,
+        malignant=dataset.malignant,
         case_ids=table["image_id"].to_numpy(),
         lesion_ids=table["lesion_id"].to_numpy(),
     )
