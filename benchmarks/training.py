@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks.common import in_turns, line
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 from dermsa.training.config import TrainingConfig
+from dermsa.training.sampling import Sampler
 from dermsa.training.trainer import Examples, keep_freed_memory, trainable_model
 
 IMAGES = 512
@@ -19,8 +20,9 @@ def main() -> None:
     images = random.integers(0, 256, (IMAGES, *config.classifier.input_size, 3), np.uint8)
     labels = random.integers(0, 7, IMAGES)
     examples = Examples(images, np.zeros((IMAGES, 21), np.float32), labels)
-    model = trainable_model(build_classifier(config.classifier), config, labels, steps=100)
-    batches = examples.batches(np.arange(IMAGES), config.batch_size, 0, 0)
+    sampler = Sampler(np.arange(IMAGES), labels, 7)
+    model = trainable_model(build_classifier(config.classifier), config, sampler.counts, steps=100)
+    batches = examples.batches(sampler, config.batch_size)
     constant = next(batches)
     taken = in_turns(
         {

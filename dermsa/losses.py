@@ -27,7 +27,9 @@ LOSSES = {
 }
 
 
-def class_weights(kind: str, counts: np.ndarray, classes: Sequence[str] | None = None):
+def class_weights(
+    kind: str, counts: np.ndarray, classes: Sequence[str] | None = None
+) -> np.ndarray:
     """Weights by diagnosis (Nguyen, Bui, Do, Sensors 2022, equations of "class weights").
 
     Args:

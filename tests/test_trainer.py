@@ -16,13 +16,15 @@ import pytest
 import dermsa
 from dermsa.datasets import cache, splits
 from dermsa.datasets.dataset import DatasetError
-from dermsa.models.backbones import BACKBONES, Backbone, Cut
+from dermsa.models.backbones import BACKBONES, Backbone, Cut, NoWeights
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 from dermsa.patient import age_scale_of
 from dermsa.training import trainer
 from dermsa.training.config import TrainingConfig
+from dermsa.training.fused_batchnorm import fuse_batch_normalization
 from dermsa.training.runs import RunError, create_run, find_run
-from dermsa.training.trainer import Diverged, Examples, train
+from dermsa.training.sampling import Sampler
+from dermsa.training.trainer import Diverged, EpochRecorder, Examples, train
 
 SIZE = (64, 64)
 
@@ -40,10 +42,11 @@ TINY = Backbone(
     _tiny_network,
     "minus_one_to_one",
     SIZE,
-    {"trunk": Cut("last", False, (4, 4, 16))},
+    {"trunk": Cut("last", (4, 4, 16))},
     "none.weights.h5",
     "none",
     "drawn up for these tests",
+    imagenet="",
 )
 
 
@@ -172,6 +175,61 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tiny, synthetic_data):
     )
 
 
+def test_a_resumed_run_stands_where_it_stood_on_a_plateau(tiny, synthetic_data):
+    """With a patience of one epoch, the counter must not start again after every stop."""
+    settings = {
+        "epochs": 9,
+        "schedule": "plateau",
+        "plateau_patience": 2,
+        "optimizer": "adam",
+        "epsilon": 0.1,
+        "learning_rate": 0.3,
+        "early_stopping": 6,
+        "monitor": "loss",
+        "loss": "focal",
+        "sampling": "balanced",
+        "augmentation": "sensors2022",
+    }
+    unbroken, halting = create_run(tiny(**settings)), create_run(tiny(**settings))
+    train(unbroken, synthetic_data)
+    expected = unbroken.metrics()
+    assert expected["learning_rate"].iloc[-1] < expected["learning_rate"].iloc[0]
+    assert unbroken.status()["state"] == "finished"
+
+    def one_epoch(self, batch, logs=None, on_batch_end=EpochRecorder.on_train_batch_end):
+        on_batch_end(self, batch, logs)
+        self.stopping = len(self.run.metrics()) > self.begun_with
+        self.model.stop_training |= self.stopping
+
+    def remember(self, logs=None, on_begin=EpochRecorder.on_train_begin):
+        on_begin(self, logs)
+        self.begun_with = len(self.run.metrics())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochRecorder, "on_train_batch_end", one_epoch)
+        patch.setattr(EpochRecorder, "on_train_begin", remember)
+        for _ in range(len(expected) - 1):
+            train(halting, synthetic_data)
+            assert halting.status()["state"] == "stopped"
+    train(halting, synthetic_data)
+    assert halting.status()["state"] == "finished"
+    columns = expected.columns.drop("seconds")
+    np.testing.assert_allclose(
+        halting.metrics()[columns].to_numpy(), expected[columns].to_numpy(), atol=1e-6
+    )
+
+
+def test_a_run_that_stops_getting_better_ends_early_and_stays_ended(tiny, synthetic_data):
+    run = create_run(tiny(epochs=30, early_stopping=2, learning_rate=1e-12, monitor="accuracy"))
+    train(run, synthetic_data)
+    table = run.metrics()
+    assert run.status()["state"] == "finished"
+    assert len(table) < 30
+    assert table["accuracy"].iloc[-2:].max() <= table["accuracy"].iloc[:-2].max()
+    train(run, synthetic_data)
+    pd.testing.assert_frame_equal(run.metrics(), table)
+
+
 # --- failing ----------------------------------------------------------------------------------
 
 
@@ -190,6 +248,13 @@ def test_missing_data_fail_in_one_sentence(tiny, tmp_path):
 def test_missing_starting_weights_fail_in_one_sentence(tiny, synthetic_data):
     run = create_run(tiny(initial_weights="/nowhere/to.weights.h5"))
     assert_fails(run, synthetic_data, RunError, "no file of starting weights at /nowhere")
+
+
+def test_a_start_that_does_not_fit_the_backbone_fails_in_one_sentence(tiny, synthetic_data):
+    run = create_run(tiny(initial_weights="minimalistic"))
+    assert_fails(run, synthetic_data, RunError, "for MobileNetV3Large only.*backbone Tiny")
+    run = create_run(tiny(initial_weights="imagenet"))
+    assert_fails(run, synthetic_data, NoWeights, "Place none.weights.h5 in the folder")
 
 
 def test_too_few_images_fail_in_one_sentence(tiny, synthetic_data):
@@ -224,7 +289,8 @@ def test_inputs_come_in_the_order_asked_for(examples):
 
 
 def drawn(examples, count, first_epoch=0, seed=0, rows=tuple(range(2, 14))):
-    batches = examples.batches(np.array(rows), 4, seed, first_epoch)
+    rows = np.array(rows)
+    batches = examples.batches(Sampler(rows, rows, 20, seed=seed), 4, first_epoch)
     return [next(batches)[1].tolist() for _ in range(count)]
 
 
@@ -240,7 +306,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(examples):
 
 
 def test_pictures_patients_and_labels_belong_together(examples):
-    inputs, labels = next(examples.batches(np.arange(20), 8, 0, 0))
+    inputs, labels = next(examples.batches(Sampler(np.arange(20), np.arange(20), 20), 8))
     np.testing.assert_array_equal(inputs["image"], examples.images[labels])
     np.testing.assert_array_equal(inputs["patient"], examples.patients[labels])
 
@@ -258,6 +324,43 @@ def test_the_age_scale_is_of_the_training_part_only(synthetic_dataset):
     scale = trainer.training_age_scale(synthetic_dataset, rows)
     assert scale.mean == pytest.approx(np.nanmean(ages))
     assert scale.std == pytest.approx(np.nanstd(ages))
+
+
+def test_an_epoch_shows_what_the_sampling_says(tiny, synthetic_dataset, examples):
+    labels = np.repeat(np.arange(7), [9, 1, 3, 2, 2, 2, 1])
+    examples = Examples(np.zeros((20, 4, 4, 3), np.uint8), np.zeros((20, 21)), labels)
+    rows = np.arange(20)
+    sampler = trainer.training_sampler(tiny(sampling="balanced", seed=8), examples, rows)
+    assert (sampler.classes, sampler.sampling, sampler.seed) == (7, "balanced", 8)
+    _, shown = next(examples.batches(sampler, 7))
+    assert sorted(shown) == list(range(7))
+
+
+def test_a_loss_has_the_weights_of_what_an_epoch_shows(tiny):
+    classifier = build_classifier(tiny().classifier)
+    counts = np.array([4, 8, 8, 8, 8, 16, 4])
+    config = tiny(class_weights="balanced", loss="focal", focal_gamma=1.5, label_smoothing=0.1)
+    loss = trainer.trainable_model(classifier, config, counts, 5).loss
+    assert (loss.gamma, loss.label_smoothing) == (1.5, 0.1)
+    np.testing.assert_allclose(loss.weights, 8 / counts)
+    even = trainer.trainable_model(classifier, config, np.full(7, 16), 5).loss
+    assert set(even.weights) == {1.0}
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_with_exact_answers(tiny, synthetic_data, precision):
+    run = create_run(tiny(precision=precision, epochs=1))
+    train(run, synthetic_data)
+    assert keras.config.dtype_policy().name == "float32"
+    assert np.isfinite(run.metrics()[["train_loss", "loss"]].to_numpy()).all()
+    config = tiny(precision=precision)
+    with trainer.precision(precision):
+        classifier = build_classifier(config.classifier)
+        fuse_batch_normalization(classifier)
+        model = trainer.trainable_model(classifier, config, np.ones(7), 1)
+    assert classifier.get_layer("first").compute_dtype == precision.removeprefix("mixed_")
+    assert {output.dtype for output in classifier.output.values()} == {"float32"}
+    trainer.restore(run.checkpoint, model)
 
 
 def small_network(units=3, steps=0):

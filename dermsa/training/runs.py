@@ -91,10 +91,17 @@ class Run:
             state="preparing", pid=process.pid, pid_started=process.create_time(), error=None
         )
 
-    def metrics(self) -> pd.DataFrame:
-        """One row per finished epoch; empty before the first."""
+    def metrics(self, until_epoch: int | None = None) -> pd.DataFrame:
+        """One row per finished epoch, exactly as written; empty before the first.
+
+        Args:
+            until_epoch: Leave out what came after this epoch.
+        """
         path = self.folder / "metrics.csv"
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        if not path.exists():
+            return pd.DataFrame()
+        table = pd.read_csv(path)
+        return table if until_epoch is None else table[table["epoch"] <= until_epoch]
 
 
 def create_run(config: TrainingConfig, title: str = "") -> Run:

@@ -6,6 +6,7 @@ arrive as uint8 straight from the decoded cache, and everything else happens on 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import signal
@@ -17,18 +18,21 @@ import keras
 import numpy as np
 import pandas as pd
 
-from dermsa.datasets import cache, ham10000, splits
+from dermsa.datasets import cache, registry, splits
 from dermsa.datasets.augmentation import Augment, ForgetPatient
-from dermsa.datasets.dataset import Dataset, DatasetError, data_root, require_root
+from dermsa.datasets.dataset import Dataset, DatasetError, data_root
 from dermsa.evaluation import metrics
 from dermsa.evaluation.calibration import softmax
-from dermsa.losses import WeightedCrossEntropy, class_weights
+from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss, class_weights
 from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
+from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.patient import VECTOR_SIZE, AgeScale, age_scale_of
 from dermsa.training.config import MONITORS, TrainingConfig
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
+from dermsa.training.history import ended, plateau_rate, stops_early
 from dermsa.training.runs import Run, RunError, find_run, write_atomically
+from dermsa.training.sampling import Sampler
 
 log = logging.getLogger("dermsa.training")
 
@@ -66,22 +70,24 @@ def train(run: Run, data: Path | None = None) -> None:
 
 def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
     keras.utils.set_random_seed(config.seed)
-    dataset = ham10000.read(require_root(data))
+    dataset = registry.read(config.dataset, data)
     parts = split_rows(run, config, dataset)
     images = cache.decoded(dataset, config.classifier.input_size)
     age_scale = training_age_scale(dataset, parts["train"])
     examples = Examples(images, dataset.patient_vectors(age_scale), dataset.labels())
-
-    classifier = _starting_classifier(run, config, data)
-    set_batchnorm_momentum(classifier, config.batchnorm_momentum)
-    fuse_batch_normalization(classifier)
-    freeze(classifier, config.freeze_until)
-    steps = len(parts["train"]) // config.batch_size
+    sampler = training_sampler(config, examples, parts["train"])
+    steps = int(sampler.counts.sum()) // config.batch_size
     if steps == 0:
         raise DatasetError(
-            f"{len(parts['train'])} training images do not fill one batch of {config.batch_size}."
+            f"{sampler.counts.sum()} training images do not fill one batch of {config.batch_size}."
         )
-    model = trainable_model(classifier, config, examples.labels[parts["train"]], steps)
+
+    with precision(config.precision):
+        classifier = _starting_classifier(run, config, data)
+        set_batchnorm_momentum(classifier, config.batchnorm_momentum)
+        fuse_batch_normalization(classifier)
+        freeze(classifier, config.freeze_until)
+        model = trainable_model(classifier, config, sampler.counts, steps)
     first_epoch = restore(run.checkpoint, model) if run.checkpoint.exists() else 0
 
     recorder = EpochRecorder(run, config, classifier, examples, parts["validation"])
@@ -95,10 +101,11 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
         config.epochs,
         steps,
     )
-    if first_epoch < config.epochs:
+    log.info("Weights of the diagnoses in the loss: %s.", _weights_in_words(config, model.loss))
+    if not ended(config, run.metrics(first_epoch)):
         try:
             model.fit(
-                examples.batches(parts["train"], config.batch_size, config.seed, first_epoch),
+                examples.batches(sampler, config.batch_size, first_epoch),
                 steps_per_epoch=steps,
                 initial_epoch=first_epoch,
                 epochs=config.epochs,
@@ -108,9 +115,14 @@ def _train(run: Run, config: TrainingConfig, data: Path | None) -> None:
             )
         finally:
             recorder.on_train_end()  # Keras leaves it out after an error
-    stopped = recorder.epochs_done(first_epoch) < config.epochs
-    run.update(state="stopped" if stopped else "finished", seconds_left=0)
-    log.info("The run is %s.", run.status()["state"])
+    state = "finished" if ended(config, run.metrics()) else "stopped"
+    run.update(state=state, seconds_left=0)
+    log.info("The run is %s.", state)
+
+
+def _weights_in_words(config: TrainingConfig, loss: WeightedCrossEntropy) -> str:
+    pairs = zip(config.classifier.classes, loss.weights, strict=True)
+    return ", ".join(f"{code} {weight:.3g}" for code, weight in pairs)
 
 
 def keep_freed_memory() -> None:
@@ -144,12 +156,12 @@ class Examples:
         return {"image": images, "patient": self.patients[rows]}
 
     def batches(
-        self, rows: np.ndarray, batch_size: int, seed: int, first_epoch: int
+        self, sampler: Sampler, batch_size: int, first_epoch: int = 0
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Endless training batches; the order depends on seed and epoch alone."""
+        """Endless training batches; images that do not fill an epoch's last batch are left out."""
         epoch = first_epoch
         while True:
-            order = np.random.default_rng((seed, epoch)).permutation(rows)
+            order = sampler.order(epoch)
             for start in range(0, len(order) - batch_size + 1, batch_size):
                 chosen = order[start : start + batch_size]
                 yield self.inputs(chosen), self.labels[chosen]
@@ -161,7 +173,7 @@ def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, 
     if run.split.exists():
         split = splits.read_split(run.split)
     else:
-        split = splits.draw(dataset, config.protocol, config.split_seed)
+        split = splits.draw(dataset, config.protocol, config.split_seed, config.fold)
         split.write(run.split)
     random = np.random.default_rng(config.seed)
     rows = {part: split.rows(dataset, part) for part in splits.PARTS}
@@ -170,11 +182,24 @@ def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, 
     return rows
 
 
+def training_sampler(config: TrainingConfig, examples: Examples, rows: np.ndarray) -> Sampler:
+    return Sampler(
+        rows,
+        examples.labels[rows],
+        len(config.classifier.classes),
+        config.sampling,
+        config.seed,
+        config.epoch_images,
+    )
+
+
 def training_age_scale(dataset: Dataset, train_rows: np.ndarray) -> AgeScale:
     return age_scale_of(dataset.table["age"].to_numpy()[train_rows])
 
 
 def _starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> keras.Model:
+    if not config.start_from and config.initial_weights == "minimalistic":
+        return _minimalistic_start(config, data)
     if not config.start_from:
         return build_classifier(config.classifier, _starting_weights(config, data))
     first = find_run(config.start_from)
@@ -194,10 +219,38 @@ def _starting_weights(config: TrainingConfig, data: Path | None) -> str | None:
         return None
     if config.initial_weights == "imagenet":
         record = backbones.backbone(config.classifier.backbone)
-        return backbones.find_weights(record, data or data_root()) or "imagenet"
+        placed = backbones.find_weights(record, data or data_root(), config.classifier.cut)
+        return placed or "imagenet"
     if not Path(config.initial_weights).is_file():
         raise RunError(f"There is no file of starting weights at {config.initial_weights}.")
     return config.initial_weights
+
+
+def _minimalistic_start(config: TrainingConfig, data: Path | None) -> keras.Model:
+    """MobileNetV3Large with the ImageNet weights of its minimalistic sibling."""
+    if config.classifier.backbone != "MobileNetV3Large":
+        raise RunError(
+            "The starting weights minimalistic are for MobileNetV3Large only. Received the "
+            f"backbone {config.classifier.backbone}."
+        )
+    sibling = backbones.backbone("MobileNetV3LargeMinimalistic")
+    placed = backbones.find_weights(sibling, data or data_root())
+    image = keras.Input((*config.classifier.input_size, 3))
+    features = backbones.features(sibling, "trunk", image, placed or "imagenet")
+    classifier = build_classifier(config.classifier)
+    warm_start_mobilenet_v3_large(classifier, keras.Model(image, features))
+    return classifier
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Layers that are made within compute in this precision; weights stay float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def set_batchnorm_momentum(model: keras.Model, momentum: float) -> None:
@@ -223,32 +276,55 @@ def freeze(model: keras.Model, last_layer: str) -> None:
 
 
 def trainable_model(
-    classifier: keras.Model, config: TrainingConfig, labels: np.ndarray, steps: int
+    classifier: keras.Model, config: TrainingConfig, counts: np.ndarray, steps: int
 ) -> keras.Model:
-    """The classifier with augmentation in front, compiled with loss and optimiser."""
+    """The classifier with augmentation in front, compiled with loss and optimiser.
+
+    Args:
+        classifier: What `build_classifier` made.
+        config: Of the training.
+        counts: Images that an epoch shows, per diagnosis: the class weights follow from them.
+        steps: Of an epoch.
+    """
     image = keras.Input((*config.classifier.input_size, 3), dtype="uint8", name="image")
     patient = keras.Input((VECTOR_SIZE,), name="patient")
-    augmented = Augment(config.augmentation, config.seed, name="augment")(image)
+    augmented = Augment(
+        config.augmentation, config.seed, config.augmentation_strength, name="augment"
+    )(image)
     forgotten = ForgetPatient(
         config.forget_rate, config.forget_all_rate, config.seed, name="forget"
     )(patient)
     logits = classifier({"image": augmented, "patient": forgotten})["logits"]
     model = keras.Model({"image": image, "patient": patient}, logits)
-    total = config.epochs * steps
-    warmup = min(config.warmup_steps, total // 2)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        total - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    counts = np.bincount(labels, minlength=len(config.classifier.classes))
     model.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=config.epsilon),
-        WeightedCrossEntropy(class_weights(config.class_weights, counts), config.label_smoothing),
+        _optimizer(config, steps),
+        _loss(config, counts),
         jit_compile=keras.backend.backend() == "jax",  # XLA slows TensorFlow down on a CPU
     )
     return model
+
+
+def _loss(config: TrainingConfig, counts: np.ndarray) -> WeightedCrossEntropy:
+    weights = class_weights(config.class_weights, counts, config.classifier.classes)
+    if config.loss == "focal":
+        return WeightedFocalLoss(weights, config.label_smoothing, config.focal_gamma)
+    return WeightedCrossEntropy(weights, config.label_smoothing)
+
+
+def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        total = config.epochs * steps
+        warmup = min(config.warmup_steps, total // 2)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else config.learning_rate,
+            total - warmup,
+            warmup_target=config.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(rate, epsilon=config.epsilon)
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=config.epsilon)
 
 
 class EpochRecorder(keras.callbacks.Callback):
@@ -273,10 +349,6 @@ class EpochRecorder(keras.callbacks.Callback):
         self.stopping = False
         self._previous_handlers: dict = {}
 
-    def epochs_done(self, otherwise: int) -> int:
-        table = self.run.metrics()
-        return int(table["epoch"].max()) if len(table) else otherwise
-
     def on_train_begin(self, logs=None):
         self._beat = self._started = time.monotonic()
         self._batches = 0
@@ -296,6 +368,10 @@ class EpochRecorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_started = time.monotonic()
+        if self.config.schedule == "plateau":
+            table = self.run.metrics(until_epoch=epoch)
+            losses = table["loss"] if len(table) else ()
+            self.model.optimizer.learning_rate = plateau_rate(self.config, losses)
 
     def on_train_batch_end(self, batch, logs=None):
         self._batches += 1
@@ -332,9 +408,7 @@ class EpochRecorder(keras.callbacks.Callback):
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(training_seconds, 1),
         }
-        table = self.run.metrics()
-        if len(table):
-            table = table[table["epoch"] <= epoch]  # a resumed run repeats what came after
+        table = self.run.metrics(until_epoch=epoch)  # a resumed run repeats what came after
         monitor = self.config.monitor
         best = MONITORS[monitor]([*(table[monitor] if len(table) else ()), row[monitor]])
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
@@ -348,6 +422,9 @@ class EpochRecorder(keras.callbacks.Callback):
         save(self.run.checkpoint, self.model, epoch + 1)
         self.run.update(epoch=epoch + 1, best={monitor: best})
         log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        if stops_early(self.config, table):
+            log.info("No better %s in %d epochs.", monitor, self.config.early_stopping)
+            self.model.stop_training = True
 
     def _validate(self) -> dict[str, float]:
         logits = predict_logits(self.classifier, self.examples, self.rows)

@@ -1,0 +1,45 @@
+"""What the epochs so far say about the next: learning rate on a plateau, and early stopping.
+
+Both are functions of the rows of `metrics.csv` and keep no counters of their own, so that a
+resumed training decides as an unbroken one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from dermsa.training.config import MONITORS, TrainingConfig
+
+LEAST_GAIN = 1e-4  # a loss that fell by less stands still, as for Keras' ReduceLROnPlateau
+
+
+def plateau_rate(config: TrainingConfig, losses: Iterable[float]) -> float:
+    """The learning rate after these validation losses; Keras' ReduceLROnPlateau.
+
+    It is multiplied by `plateau_factor`, but never below `plateau_floor`, whenever
+    `plateau_patience` epochs in sequence did not bring the loss down.
+    """
+    rate, best, waited = config.learning_rate, float("inf"), 0
+    for loss in losses:
+        waited += 1
+        if loss < best - LEAST_GAIN:
+            best, waited = loss, 0
+        if waited >= config.plateau_patience:
+            rate, waited = max(rate * config.plateau_factor, min(rate, config.plateau_floor)), 0
+    return rate
+
+
+def stops_early(config: TrainingConfig, metrics: pd.DataFrame) -> bool:
+    """Whether the last `early_stopping` epochs brought no better `monitor`."""
+    if not config.early_stopping or not len(metrics):
+        return False
+    values = list(metrics[config.monitor])
+    best = values.index(MONITORS[config.monitor](values))  # of equals the first
+    return len(values) - 1 - best >= config.early_stopping
+
+
+def ended(config: TrainingConfig, metrics: pd.DataFrame) -> bool:
+    """Whether a training with these epochs behind it is done."""
+    return len(metrics) >= config.epochs or stops_early(config, metrics)
