@@ -267,6 +267,50 @@ def _report_interval(
     return Interval(value, *_percentiles(drawn, confidence), n, n_lesions)
 
 
+def mean_intervals(
+    values: np.ndarray,
+    lesion_ids: np.ndarray,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> tuple[Interval, ...]:
+    """Means of several measurements of each case, with intervals over a bootstrap of lesions.
+
+    Args:
+        values: float (n, k); NaN where a case has no such measurement.
+        lesion_ids: (n,).
+
+    Returns:
+        One per column; n counts the cases with a measurement. A column of zeros or of ones alone
+        gets Wilson's interval over its lesions, as in `bootstrap_report`.
+    """
+    values, lesion_ids = np.asarray(values, dtype=np.float64), np.asarray(lesion_ids)
+    if values.ndim != 2 or lesion_ids.shape != values.shape[:1]:
+        raise ValueError(
+            "Expected values (n, k) and lesion_ids (n,). Received: "
+            f"{values.shape} and {lesion_ids.shape}"
+        )
+    defined = np.isfinite(values)
+    known = np.where(defined, values, 0.0)
+    if len(values) == 0:
+        return (Interval(math.nan, math.nan, math.nan, 0, 0),) * values.shape[1]
+    weights = lesion_bootstrap_weights(lesion_ids, samples, seed).astype(np.float64)
+    total, count = weights @ known, weights @ defined
+    drawn = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    intervals = []
+    for k in range(values.shape[1]):
+        n = int(defined[:, k].sum())
+        lesions = len(np.unique(lesion_ids[defined[:, k]]))
+        value = float(known[:, k].sum() / n) if n else math.nan
+        if n and value in (0.0, 1.0):
+            exact = wilson_interval(round(value * lesions), lesions, confidence)
+            intervals.append(Interval(value, exact.low, exact.high, n, lesions))
+        else:
+            intervals.append(Interval(value, *_percentiles(drawn[:, k], confidence), n, lesions))
+    return tuple(intervals)
+
+
 # ---------------------------------------------------------------------------------------------
 # Two models on the same cases
 # ---------------------------------------------------------------------------------------------
