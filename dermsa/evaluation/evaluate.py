@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,57 @@ from dermsa.inference.ensemble import AnyPredictor, open_predictor
 BATCH = 32
 
 
-def evaluate_model(name: str | None, part: str = "test", data: Path | None = None) -> dict:
-    """Every metric of a model on a part of its own split.
+@dataclass(frozen=True)
+class Subject:
+    """A model and the cases that it is measured on.
+
+    Attributes:
+        predictor: The opened model.
+        dataset: The data set that its card names.
+        split: As it was drawn for the training; the hashes agree.
+        part: "validation" or "test".
+        rows: Of the part, in `dataset.table`.
+    """
+
+    predictor: AnyPredictor
+    dataset: Dataset
+    split: splits.Split
+    part: str
+    rows: np.ndarray
+
+    @property
+    def leaked(self) -> np.ndarray:
+        """Whether the lesion of each row has a photo in the training part, bool `(n,)`."""
+        lesions = self.dataset.table["lesion_id"]
+        trained = set(lesions.iloc[self.split.rows(self.dataset, "train")])
+        return lesions.iloc[self.rows].isin(trained).to_numpy()
+
+    @property
+    def sentence(self) -> str:
+        """What is tested on what."""
+        lesions = self.dataset.table["lesion_id"].iloc[self.rows].nunique()
+        protocol = self.predictor.model.card["protocol"]
+        shared = int(self.leaked.sum())
+        leak = (
+            f"{shared} of these images ({shared / len(self.rows):.1%}) show lesions that training "
+            "images show, too: the figures are too good."
+            if shared
+            else "No lesion is shared with training."
+        )
+        return (
+            f"{self.predictor.model.name} on {len(self.rows)} {self.part} images of {lesions} "
+            f"lesions of {self.dataset.name}, protocol {protocol['name']}: "
+            f"{protocol['description']} {leak} Intervals: 95 %, bootstrap over lesions."
+        )
+
+
+def subject(name: str | None, part: str = "test", data: Path | None = None) -> Subject:
+    """Opens a model and finds the cases of a part of its own split.
 
     Args:
         name: A model in `weights/`; None for the default one.
         part: "validation" or "test".
         data: The folder of the data sets; None for `data_root()`.
-
-    Returns:
-        `sentence` (what was tested on what), `model`, `protocol`, `part`, `images`, `lesions`,
-        and `overall` and `per_class` as in `report.measure`.
 
     Raises:
         ModelError: No such model.
@@ -38,49 +79,41 @@ def evaluate_model(name: str | None, part: str = "test", data: Path | None = Non
     card = predictor.model.card
     dataset = registry.read(card["data"]["name"], data)
     protocol = card["protocol"]
-    split = split_of(card, dataset)
-    rows = split.rows(dataset, part)
-    predictions = predict_rows(predictor, dataset, rows)
-    lesions = len(set(predictions.lesion_ids))
-    return {
-        "sentence": (
-            f"{predictor.model.name} on {len(rows)} {part} images of {lesions} lesions of "
-            f"{dataset.name}, protocol {protocol['name']}: {protocol['description']} "
-            f"{_shared(dataset, split, rows)} Intervals: 95 %, bootstrap over lesions."
-        ),
-        "model": predictor.model.name,
-        "model_sha256": predictor.model.sha256,
-        "protocol": protocol,
-        "part": part,
-        "images": len(rows),
-        "lesions": lesions,
-        **report.measure(predictions),
-    }
-
-
-def split_of(card: dict, dataset: Dataset) -> splits.Split:
-    """The split of a model, drawn again.
-
-    Raises:
-        DatasetError: The data are not those the model was split on.
-    """
-    protocol = card["protocol"]
     split = splits.draw(dataset, protocol["name"], protocol["seed"], protocol.get("fold") or 0)
     if split.sha256 != protocol["sha256"]:
         raise DatasetError(
             "These data are not those the model was trained on: the same protocol divides them "
             "differently, so training lesions could be tested. Nothing was measured."
         )
-    return split
+    return Subject(predictor, dataset, split, part, split.rows(dataset, part))
 
 
-def _shared(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> str:
-    lesions = dataset.table["lesion_id"]
-    trained = set(lesions.iloc[split.rows(dataset, "train")])
-    shared = int(lesions.iloc[rows].isin(trained).sum())
-    if not shared:
-        return "No lesion is shared with training."
-    return f"{shared} of these images show lesions that training images show, too."
+def evaluate_model(name: str | None, part: str = "test", data: Path | None = None) -> dict:
+    """Every metric of a model on a part of its own split.
+
+    Args:
+        name, part, data: See `subject`.
+
+    Returns:
+        `sentence` (what was tested on what), `model`, `protocol`, `part`, `images`, `lesions`,
+        and `overall` and `per_class` as in `report.measure`.
+
+    Raises:
+        ModelError: No such model.
+        DatasetError: No data, or not those the model was split on.
+    """
+    of = subject(name, part, data)
+    predictions = predict_rows(of.predictor, of.dataset, of.rows)
+    return {
+        "sentence": of.sentence,
+        "model": of.predictor.model.name,
+        "model_sha256": of.predictor.model.sha256,
+        "protocol": of.predictor.model.card["protocol"],
+        "part": part,
+        "images": len(of.rows),
+        "lesions": len(set(predictions.lesion_ids)),
+        **report.measure(predictions),
+    }
 
 
 def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
