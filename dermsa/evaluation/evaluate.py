@@ -78,6 +78,16 @@ def subject(name: str | None, part: str = "test", data: Path | None = None) -> S
     predictor = open_predictor(name)
     card = predictor.model.card
     dataset = registry.read(card["data"]["name"], data)
+    split = split_of(card, dataset)
+    return Subject(predictor, dataset, split, part, split.rows(dataset, part))
+
+
+def split_of(card: dict, dataset: Dataset) -> splits.Split:
+    """The split of a model, drawn again.
+
+    Raises:
+        DatasetError: The data are not those the model was split on.
+    """
     protocol = card["protocol"]
     split = splits.draw(dataset, protocol["name"], protocol["seed"], protocol.get("fold") or 0)
     if split.sha256 != protocol["sha256"]:
@@ -85,7 +95,7 @@ def subject(name: str | None, part: str = "test", data: Path | None = None) -> S
             "These data are not those the model was trained on: the same protocol divides them "
             "differently, so training lesions could be tested. Nothing was measured."
         )
-    return Subject(predictor, dataset, split, part, split.rows(dataset, part))
+    return split
 
 
 def evaluate_model(name: str | None, part: str = "test", data: Path | None = None) -> dict:
