@@ -119,22 +119,32 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        metavar="NAME",
+        help="only this one, built to count its parameters; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _models(options: argparse.Namespace) -> None:
     from dermsa.inference import store
-    from dermsa.models.catalogue import describe_all
+    from dermsa.models import catalogue
 
-    buildable = describe_all()
+    if options.backbone:
+        buildable = catalogue.counted(catalogue.listing(options.backbone))
+    else:
+        buildable = catalogue.listing()
     if options.json:
         print(json.dumps(buildable, indent=1))
         return
-    print("Classifiers that can be built (cut, head, parameters):")
+    print("Classifiers that can be built (backbone, cut, head):")
     for row in buildable:
+        count = f", {row['parameters']:>11,} parameters" if "parameters" in row else ""
         print(
-            f"  {row['name']:<44} {row['input_size'][0]} px, features "
-            f"{'x'.join(map(str, row['feature_shape']))}, {row['parameters']:>11,} parameters"
+            f"  {row['name']:<60} {row['input_size'][0]} px, features "
+            f"{'x'.join(map(str, row['feature_shape']))}{count}"
         )
     print("Trained models in weights/ (the first is the default):")
     for name in store.model_names():
@@ -148,74 +158,154 @@ def _models(options: argparse.Namespace) -> None:
 # --- train -----------------------------------------------------------------------------------
 
 
+# What of a ClassifierConfig has a flag, with its type and its help.
+CLASSIFIER_FLAGS = {
+    "backbone": (str, "image network; see the command models (MobileNetV3Small)"),
+    "cut": (str, "where its features are taken: trunk, published, or another of its cuts (trunk)"),
+    "head": (str, "soft_attention, global_pooling or soft_attention_dense512 (soft_attention)"),
+    "kernel": (str, "of soft attention: formula or published (formula)"),
+    "attention_maps": (int, "how many attention maps are summed (16)"),
+    "initial_gamma": (float, "start of soft attention's scale (0.01)"),
+    "patient_branch": (str, "age, sex and site: none, dense4096 or gessert (dense4096)"),
+    "dropout": (float, "rate in front of the layers that decide (0.5)"),
+    "input_size": (int, "height and width in pixels (the backbone's own)"),
+}
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from dermsa.models.backbones import BACKBONES
-    from dermsa.models.classifier import KERNELS
     from dermsa.training.config import TrainingConfig
 
-    parser.add_argument("--backbone", choices=list(BACKBONES), default="MobileNetV3Small")
-    parser.add_argument("--cut", default="trunk", help="published or trunk (trunk)")
-    parser.add_argument("--kernel", choices=KERNELS, default="formula", help="of soft attention")
     parser.add_argument(
-        "--initial-gamma", type=float, default=0.01, help="start of soft attention's scale (0.01)"
+        "--preset",
+        metavar="NAME",
+        help="a published training, see the command presets; other flags change it",
     )
-    parser.add_argument("--dropout", type=float, default=0.5, help="before the last layer (0.5)")
-    parser.add_argument("--input-size", type=int, help="pixels; the backbone's own if not given")
-    parser.add_argument(
-        "--no-patient", action="store_true", help="leave age, sex and site out of the network"
-    )
-    for field in dataclasses.fields(TrainingConfig):
-        if field.name == "classifier":
-            continue
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=field.default,
-            help=f"{field.metadata['help']} ({field.default})".replace("%", "%%"),
-        )
     parser.add_argument("--title", default="", help="what to call the run")
     parser.add_argument("--resume", metavar="RUN", help="continue this run instead of a new one")
     _data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the run's status as JSON")
+    network = parser.add_argument_group("the network")
+    for name, (kind, text) in CLASSIFIER_FLAGS.items():
+        _optional(network, name, kind, text)
+    training = parser.add_argument_group("the training")
+    for field in dataclasses.fields(TrainingConfig):
+        if field.name != "classifier":
+            text = f"{field.metadata['help']} ({field.default})"
+            _optional(training, field.name, type(field.default), text)
+
+
+def _optional(group, name: str, kind: type, text: str) -> None:
+    """A flag that leaves no trace where it is not given, so that a preset's value stands."""
+    group.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        default=argparse.SUPPRESS,
+        metavar={int: "N", float: "X", str: "NAME"}[kind],
+        help=text.replace("%", "%%"),
+    )
+
+
+def _training_config(options: argparse.Namespace):
+    from dermsa.datasets import registry
+    from dermsa.models.classifier import ClassifierConfig
+    from dermsa.training.config import TrainingConfig
+
+    given = vars(options)
+    settings = {
+        f.name: given[f.name] for f in dataclasses.fields(TrainingConfig) if f.name in given
+    }
+    network = {name: given[name] for name in CLASSIFIER_FLAGS if name in given}
+    if "input_size" in network:
+        network["input_size"] = (network["input_size"],) * 2
+    if options.preset:
+        from dermsa.training.presets import preset
+
+        config = preset(options.preset).config()
+    else:
+        config = TrainingConfig(ClassifierConfig("MobileNetV3Small"))
+    if "backbone" in network:
+        network.setdefault("input_size", None)  # its own
+    network["classes"] = registry.record(settings.get("dataset", config.dataset)).classes
+    classifier = dataclasses.replace(config.classifier, **network)
+    return dataclasses.replace(config, classifier=classifier, **settings)
 
 
 def _train(options: argparse.Namespace) -> None:
     import logging
 
-    from dermsa.datasets import ham10000
-    from dermsa.datasets.dataset import require_root
-    from dermsa.models.classifier import ClassifierConfig
+    from dermsa.datasets import registry
     from dermsa.training import runs, trainer
-    from dermsa.training.config import TrainingConfig
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
     if options.resume:
         run = runs.find_run(options.resume)
     else:
-        size = options.input_size
-        classifier = ClassifierConfig(
-            options.backbone,
-            cut=options.cut,
-            kernel=options.kernel,
-            initial_gamma=options.initial_gamma,
-            dropout=options.dropout,
-            patient_branch=not options.no_patient,
-            input_size=(size, size) if size else None,
-        )
-        values = {
-            field.name: getattr(options, field.name)
-            for field in dataclasses.fields(TrainingConfig)
-            if field.name != "classifier"
-        }
-        ham10000.read(require_root(options.data))  # refuse before a run folder is made
-        run = runs.create_run(TrainingConfig(classifier, **values), options.title)
+        config = _training_config(options)
+        registry.read(config.dataset, options.data)  # refuse before a run folder is made
+        run = runs.create_run(config, options.title)
     trainer.train(run, options.data)
     status = run.status()
     _say(
         f"The run {run.id} is {status['state']} after {status['epoch']} epochs. Make a model of "
         f"it with: python -m dermsa export {run.id} --name NAME",
         {"run": run.id, **status},
+        options.json,
+    )
+
+
+# --- augment ---------------------------------------------------------------------------------
+
+
+def _augment_arguments(parser: argparse.ArgumentParser) -> None:
+    from dermsa.datasets.recipes import RECIPES
+
+    parser.add_argument("photo", metavar="PHOTO", help="a picture file")
+    parser.add_argument(
+        "--recipe", metavar="NAME", default="strong", help=f"{', '.join(RECIPES)} (strong)"
+    )
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="factor on all strengths of the recipe (1)"
+    )
+    parser.add_argument("--count", type=int, default=8, help="how many variants (8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument("--size", type=int, default=224, help="of each picture, in pixels (224)")
+    parser.add_argument(
+        "--out",
+        metavar="FILE.png",
+        required=True,
+        help="the sheet to write, the photo itself first",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def _augment(options: argparse.Namespace) -> None:
+    from PIL import Image
+
+    from dermsa import images
+    from dermsa.datasets import preview, recipes
+
+    steps = recipes.recipe(options.recipe).scaled(options.strength).steps()
+    photos = preview.variants(
+        images.load(options.photo),
+        options.recipe,
+        options.strength,
+        options.count,
+        options.seed,
+        (options.size, options.size),
+    )
+    Image.fromarray(preview.contact_sheet(photos)).save(options.out, "PNG")
+    in_words = ", ".join(f"{name} {strength:g}" for name, strength in steps.items())
+    _say(
+        f"Wrote {options.out}: the photo and {options.count} variants under {options.recipe} "
+        f"({in_words or 'nothing is changed'}).",
+        {
+            "recipe": options.recipe,
+            "strength": options.strength,
+            "seed": options.seed,
+            "steps": steps,
+            "out": options.out,
+        },
         options.json,
     )
 
@@ -240,7 +330,6 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> None:
     import logging
 
-    from dermsa.inference import store
     from dermsa.training import export, runs
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
@@ -249,53 +338,221 @@ def _export(options: argparse.Namespace) -> None:
     folder = export.export(
         run, options.name, options.data, options.default, options.views, options.note
     )
-    card = store.read_card(options.name)
+    _say_written(folder, options.json)
+
+
+def _say_written(folder: Path, as_json: bool) -> None:
+    from dermsa.inference import store
+
+    card = store.read_card(folder.name)
     recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
     _say(
         f"Wrote {folder}: macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
         f"{recall['high']:.3f}), macro ROC AUC {auc['value']:.3f} on {recall['n']} test images.",
         card,
-        options.json,
+        as_json,
     )
+
+
+# --- ensemble --------------------------------------------------------------------------------
+
+
+def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--members",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="models in weights/ of one data set and one split",
+    )
+    parser.add_argument("--name", required=True, help="of the ensemble: its folder in weights/")
+    parser.add_argument(
+        "--weights",
+        choices=("mean", "fitted"),
+        default="mean",
+        help="mean: all members count the same; fitted: as lowers the log loss on validation most "
+        "(mean)",
+    )
+    parser.add_argument("--default", action="store_true", help="let this model answer by default")
+    parser.add_argument(
+        "--note", action="append", default=[], help="a sentence for the card; may be repeated"
+    )
+    _data_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the card as JSON")
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    import logging
+
+    from dermsa.training.ensemble import make_ensemble
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("dermsa").setLevel(logging.INFO)
+    folder = make_ensemble(
+        options.members,
+        options.name,
+        options.weights,
+        options.data,
+        options.default,
+        options.note,
+    )
+    _say_written(folder, options.json)
 
 
 # --- evaluate --------------------------------------------------------------------------------
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="a model in weights/ (the default one)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="NAME", help="a model in weights/ (the default one)")
+    which.add_argument("--all", action="store_true", help="every model in weights/")
     parser.add_argument(
         "--part", choices=("validation", "test"), default="test", help="which part (test)"
+    )
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="measure maps, speed and memory, too, and keep everything in the model's folder",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="score these pictures instead"
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE.csv",
+        help="their diagnoses: columns image_id and dx, or image and one per diagnosis",
+    )
+    parser.add_argument(
+        "--patients",
+        type=Path,
+        metavar="FILE.csv",
+        help="columns image_id, age, sex, localization (those of the truth)",
     )
     _data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dermsa.evaluation.evaluate import evaluate_model
+    from dermsa.evaluation import assess, cost, record
+    from dermsa.inference import store
+
+    if (options.images is None) != (options.truth is None):
+        raise ValueError("--images and --truth belong together.")
+    if options.save and (options.images or options.part != "test"):
+        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    names = store.model_names() if options.all else [options.model or store.default_model()]
+    costs = cost.measure(names) if options.save else {}
+    results = []
+    for name in names:
+        if options.images:
+            evaluation = assess.assess_folder(
+                name, options.images, options.truth, options.patients, progress=not options.json
+            )
+        else:
+            evaluation = assess.assess_model(
+                name,
+                options.part,
+                options.data,
+                attention=options.save,
+                cost=costs.get(name),
+                progress=not options.json,
+            )
+        if options.save:
+            record.save(evaluation, store.weights_folder() / name)
+        results.append(record.as_dict(evaluation))
+        if not options.json:
+            _show_evaluation(results[-1])
+    if options.json:
+        print(json.dumps(results if options.all else results[0], indent=1))
+
+
+def _show_evaluation(result: dict) -> None:
     from dermsa.evaluation.metrics import METRICS
     from dermsa.taxonomy import NAMES
 
-    result = evaluate_model(options.model, options.part, options.data)
-    if options.json:
-        print(json.dumps(result, indent=1))
-        return
     print(result["sentence"])
+    for note in result["notes"]:
+        print(note)
 
-    def show(title: str, interval: dict) -> None:
+    def show(title: str, interval: dict, more: str = "") -> None:
         if interval["value"] is None:
             print(f"  {title:<52} not defined (n = {interval['n']})")
             return
         low, high = interval["low"], interval["high"]
         ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
-        print(f"  {title:<52} {interval['value']:.3f}{ends}, n = {interval['n']}")
+        print(f"  {title:<52} {interval['value']:.3f}{ends}, n = {interval['n']}{more}")
 
+    leaked = result["leaked_share"]
     for name, interval in result["overall"].items():
-        show(METRICS[name].title, interval)
+        more = f"; {leaked:.1%} leaked" if leaked and name == "accuracy" else ""
+        show(METRICS[name].title, interval, more)
     for name in ("recall", "specificity", "precision", "roc_auc"):
         print(f"{METRICS[name].title} by diagnosis:")
         for code, interval in result["per_class"][name].items():
             show(NAMES.get(code, code), interval)
+
+
+# --- compare ---------------------------------------------------------------------------------
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="two or more models or runs (all that can be)"
+    )
+    parser.add_argument(
+        "--figure",
+        action="append",
+        metavar="METRIC[:CLASS]",
+        help="test this difference, such as macro_recall or recall:mel; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from dermsa.evaluation import compare, record
+
+    names = options.names or [one.name for one in record.sources() if not one.problem]
+    evaluations = [record.open_source(name) for name in names]
+    compare.check_comparable(evaluations)
+    chosen = options.figure or ["macro_recall", "recall:mel", "malignancy_roc_auc"]
+    figures = [compare.figure(text, evaluations[0].classes) for text in chosen]
+    rows = compare.table(evaluations)
+    tests = [pair for figure in figures for pair in compare.pairs(evaluations, figure)]
+    tests += compare.mcnemar(evaluations)
+    if options.json:
+        table = [
+            {
+                "metric": row.figure.metric,
+                "class": row.figure.of_class,
+                "best": None if row.best is None else names[row.best],
+                **dict(zip(names, (one.as_dict() for one in row.intervals), strict=True)),
+            }
+            for row in rows
+        ]
+        found = [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "test": pair.test,
+                "difference": pair.comparison.difference.as_dict(),
+                "p": pair.comparison.p_value,
+                "adjusted_p": pair.adjusted_p,
+                "sentence": pair.sentence,
+            }
+            for pair in tests
+        ]
+        print(json.dumps({"table": table, "tests": found}, indent=1))
+        return
+    for evaluation in evaluations:
+        print(evaluation.sentence)
+    for row in rows:
+        print(row.figure.title)
+        for place, (name, interval) in enumerate(zip(names, row.intervals, strict=True)):
+            print(f"  {name:<40} {interval}{'  best' if place == row.best else ''}")
+    print("Differences:")
+    for pair in tests:
+        print(f"  {pair.sentence} ({pair.test}).")
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -362,11 +619,18 @@ COMMANDS: dict[str, Command] = {
         _models,
     ),
     "train": Command(
-        "Train a classifier on HAM10000; stop it with Ctrl-C, continue it with --resume.",
+        "Train a classifier; stop it with Ctrl-C, continue it with --resume.",
         "  python -m dermsa train --backbone MobileNetV3Small --epochs 20\n"
         "  python -m dermsa train --resume 20250101-120000-mobilenetv3small",
         _train_arguments,
         _train,
+    ),
+    "augment": Command(
+        "Show what an augmentation recipe does to a photo, as a sheet of pictures.",
+        "  python -m dermsa augment photo.jpg --recipe usth2024 --out sheet.png\n"
+        "  python -m dermsa augment photo.jpg --strength 0.5 --count 15 --out sheet.png",
+        _augment_arguments,
+        _augment,
     ),
     "export": Command(
         "Make a model in weights/ of a run: ONNX file, calibration, test figures, card.",
@@ -374,11 +638,27 @@ COMMANDS: dict[str, Command] = {
         _export_arguments,
         _export,
     ),
+    "ensemble": Command(
+        "Make one model in weights/ of several: the mean of their calibrated probabilities.",
+        "  python -m dermsa ensemble --members A B --name both\n"
+        "  python -m dermsa ensemble --members A B C --weights fitted --name three --default",
+        _ensemble_arguments,
+        _ensemble,
+    ),
     "evaluate": Command(
-        "Measure a model in weights/ again from the images, with intervals.",
-        "  python -m dermsa evaluate\n  python -m dermsa evaluate --model NAME --json",
+        "Measure a model in weights/ again from the images, or on pictures of your own.",
+        "  python -m dermsa evaluate\n  python -m dermsa evaluate --model NAME --json\n"
+        "  python -m dermsa evaluate --all --save\n"
+        "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,
         _evaluate,
+    ),
+    "compare": Command(
+        "Compare measured models or runs on the same cases: intervals, differences, p-values.",
+        "  python -m dermsa compare\n"
+        "  python -m dermsa compare MobileNetV3Small MobileNetV2 --figure recall:mel",
+        _compare_arguments,
+        _compare,
     ),
     "data": Command(
         "Look a data set over: missing and unreadable images, unknown values.",
