@@ -65,6 +65,22 @@ class Figure:
         return METRICS[self.metric].higher_is_better
 
 
+def figure(text: str, classes: Sequence[str]) -> Figure:
+    """Reads "macro_recall" or "recall:mel".
+
+    Raises:
+        ValueError: No such metric, or a class where there is none or none where one is needed.
+    """
+    name, _, of_class = text.partition(":")
+    if name not in METRICS:
+        raise ValueError(f"There is no metric {name!r}. There are: {', '.join(METRICS)}.")
+    if METRICS[name].is_per_class and of_class not in classes:
+        raise ValueError(f"Expected {name}:CLASS with one of {', '.join(classes)}.")
+    if of_class and not METRICS[name].is_per_class:
+        raise ValueError(f"{name} is one figure for all classes; leave out :{of_class}.")
+    return Figure(name, of_class or None)
+
+
 HEADLINE: tuple[Figure, ...] = (
     Figure("macro_recall"),
     Figure("macro_roc_auc"),

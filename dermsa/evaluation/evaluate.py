@@ -1,4 +1,4 @@
-"""Measures a model of `weights/` again, from the images."""
+"""A model of `weights/`, the cases that it is measured on, and what it says about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from dermsa import images
 from dermsa.datasets import registry, splits
 from dermsa.datasets.dataset import Dataset, DatasetError
-from dermsa.evaluation import report
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
 
@@ -96,34 +95,6 @@ def split_of(card: dict, dataset: Dataset) -> splits.Split:
             "differently, so training lesions could be tested. Nothing was measured."
         )
     return split
-
-
-def evaluate_model(name: str | None, part: str = "test", data: Path | None = None) -> dict:
-    """Every metric of a model on a part of its own split.
-
-    Args:
-        name, part, data: See `subject`.
-
-    Returns:
-        `sentence` (what was tested on what), `model`, `protocol`, `part`, `images`, `lesions`,
-        and `overall` and `per_class` as in `report.measure`.
-
-    Raises:
-        ModelError: No such model.
-        DatasetError: No data, or not those the model was split on.
-    """
-    of = subject(name, part, data)
-    predictions = predict_rows(of.predictor, of.dataset, of.rows)
-    return {
-        "sentence": of.sentence,
-        "model": of.predictor.model.name,
-        "model_sha256": of.predictor.model.sha256,
-        "protocol": of.predictor.model.card["protocol"],
-        "part": part,
-        "images": len(of.rows),
-        "lesions": len(set(predictions.lesion_ids)),
-        **report.measure(predictions),
-    }
 
 
 def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) -> Predictions:

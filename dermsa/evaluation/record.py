@@ -226,7 +226,7 @@ def save(evaluation: Evaluation, folder: Path) -> None:
     for name, content in contents.items():
         write_atomically(folder / name, content)
     hashes = {name: store.sha256_of(content) for name, content in contents.items()}
-    text = json.dumps(_as_dict(evaluation, hashes), indent=1, allow_nan=False)
+    text = json.dumps(as_dict(evaluation) | {"files": hashes}, indent=1, allow_nan=False)
     write_atomically(folder / EVALUATION, text.encode() + b"\n")
 
 
@@ -404,7 +404,12 @@ def _samples_npz(drawn: Mapping[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def _as_dict(evaluation: Evaluation, hashes: dict[str, str]) -> dict:
+def as_dict(evaluation: Evaluation) -> dict:
+    """Everything but the cases, JSON-ready, as in `evaluation.json`.
+
+    `overall` has an interval `{value, low, high, n, n_lesions}` by metric, `per_class` by metric
+    and class; None stands for what is not defined.
+    """
     overall, per_class = {}, {}
     for one in evaluation.estimates:
         if one.of_class is None:
@@ -419,7 +424,6 @@ def _as_dict(evaluation: Evaluation, hashes: dict[str, str]) -> dict:
         "format": FORMAT,
         **{name: getattr(evaluation, name) for name in names},
         "malignant": sorted(evaluation.predictions.malignant),
-        "files": hashes,
         "overall": overall,
         "per_class": per_class,
         "groups": [group.as_dict() for group in evaluation.groups],

@@ -1,0 +1,345 @@
+"""From a model and its images to a whole `Evaluation`.
+
+evaluation = assess_model("MobileNetV2")                       # on the test part of its split
+record.save(evaluation, weights_folder() / "MobileNetV2")
+assess_folder("MobileNetV2", Path("photos"), Path("truth.csv"))
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from dermsa import images
+from dermsa.datasets import registry
+from dermsa.datasets.dataset import require_root
+from dermsa.evaluation import attention_quality, record, subgroups
+from dermsa.evaluation.attention_quality import AttentionQuality
+from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.evaluate import Subject, predict_rows, subject
+from dermsa.evaluation.metrics import Predictions
+from dermsa.evaluation.record import Evaluation
+from dermsa.evaluation.statistics import SAMPLES
+from dermsa.inference import batch
+from dermsa.inference.ensemble import AnyPredictor, open_predictor
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient, PatientError, parse
+from dermsa.taxonomy import UNKNOWN
+
+BATCH = 32
+OPTIONAL_COLUMNS = ("lesion_id", "dx_type", "source", *batch.PATIENT_COLUMNS)
+NO_PROTOCOL = "none"
+ALL = "all"
+
+
+class TruthError(ValueError):
+    """A table of true diagnoses that cannot be used; the message says why."""
+
+
+def assess_model(
+    name: str | None,
+    part: str = "test",
+    data: Path | None = None,
+    *,
+    attention: bool = True,
+    cost: Cost | None = None,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """Everything that can be measured of a model on a part of its own split.
+
+    Args:
+        name: A model in `weights/`; None for the default one.
+        part: "validation" or "test".
+        data: The folder of the data sets; None for `data_root()`.
+        attention: Whether its maps are measured, too, where the photos have lesion masks. It
+            takes about as long as everything else.
+        cost: From `cost.measure`, which takes all models that are to be compared at once.
+        samples: Bootstrap samples.
+        progress: Shows progress bars with the time left.
+
+    Raises:
+        ModelError: No such model.
+        DatasetError: No data, or not those the model was split on.
+    """
+    of = subject(name, part, data)
+    predictions = predict_rows(of.predictor, of.dataset, of.rows)
+    cases = _cases_of(of.dataset.table.iloc[of.rows])
+    evaluation = _computed(
+        of.predictor,
+        predictions,
+        cases,
+        samples,
+        dataset=of.dataset.name,
+        protocol=of.split.protocol,
+        part=part,
+        split_sha256=of.split.sha256,
+        sentence=of.sentence,
+        leaked_share=float(of.leaked.mean()),
+        cost=cost,
+    )
+    if attention and isinstance(of.predictor, Predictor):
+        quality = _attention(of, data, samples, progress)
+        evaluation = dataclasses.replace(evaluation, attention=quality)
+    return evaluation
+
+
+def assess_folder(
+    name: str | None,
+    folder: Path,
+    truth: Path,
+    patients: Path | None = None,
+    *,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores any labelled folder of photos.
+
+    Args:
+        name: A model in `weights/`; None for the default one.
+        folder: Searched for pictures, with what is below it.
+        truth: See `read_truth`. Its columns age, sex and localization are what is known of the
+            patients, its lesion_id tells photos of one lesion.
+        patients: Another table with image_id, age, sex and localization, instead.
+        samples: Bootstrap samples.
+        progress: Shows a progress bar.
+
+    Raises:
+        ModelError, TruthError, TableError, ImageRefused: What is wrong, in a sentence.
+    """
+    predictor = open_predictor(name)
+    table = read_truth(truth, predictor.classes)
+    files = _files(folder, table["image_id"], truth)
+    table["patient"], warnings = _patients(table, patients)
+    predictions = _predict_files(predictor, files, table, progress)
+    cases = _cases_of(
+        table.assign(
+            age=[np.nan if one.age is None else one.age for one in table["patient"]],
+            sex=[one.sex for one in table["patient"]],
+            localization=[one.localization for one in table["patient"]],
+        )
+    )
+    lesions = table["lesion_id"].nunique()
+    evaluation = _computed(
+        predictor,
+        predictions,
+        cases,
+        samples,
+        dataset=folder.resolve().name,
+        protocol=NO_PROTOCOL,
+        part=ALL,
+        split_sha256="",
+        sentence=f"{predictor.model.name} on {len(table)} images of {lesions} lesions in "
+        f"{folder}, labelled by {truth.name}. Whether the model was trained on any of them is "
+        "not known. Intervals: 95 %, bootstrap over lesions.",
+    )
+    return dataclasses.replace(evaluation, notes=(*evaluation.notes, *warnings))
+
+
+def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
+    """True diagnoses, from either of two forms of CSV table.
+
+    image_id and dx: a diagnosis out of `classes`.
+    image (or image_id) and a column per diagnosis with a single 1 a row: ISIC's form.
+
+    Returns:
+        image_id, dx, lesion_id (the image where not given), and `OPTIONAL_COLUMNS`, "" where not
+        given; a row an image.
+
+    Raises:
+        TruthError: What is wrong with it, in a sentence.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError, csv.Error) as error:
+        raise TruthError(f"The table {path} cannot be read: {error}") from None
+    table.columns = [str(name).strip() for name in table.columns]
+    if "image_id" not in table.columns:
+        table = table.rename(columns={"image": "image_id"})
+    if "image_id" not in table.columns:
+        raise TruthError(f"The table {path} has no column image_id (or image).")
+    if table.empty:
+        raise TruthError(f"The table {path} has no row.")
+    table["image_id"] = [Path(text.strip()).stem for text in table["image_id"]]
+    if table["image_id"].duplicated().any():
+        repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+        raise TruthError(f"The table {path} lists the image {repeated} twice.")
+    table["dx"] = _words(table, path) if "dx" in table.columns else _one_hot(table, path)
+    unknown = sorted(set(table["dx"]) - set(classes))
+    if unknown:
+        raise TruthError(
+            f"The table {path} has diagnoses that the model does not know: "
+            f"{', '.join(map(repr, unknown[:5]))}. It knows {', '.join(classes)}."
+        )
+    table = table.reindex(columns=["image_id", "dx", *OPTIONAL_COLUMNS], fill_value="")
+    table["lesion_id"] = table["lesion_id"].where(table["lesion_id"] != "", table["image_id"])
+    return table
+
+
+# ---------------------------------------------------------------------------------------------
+# Helpers
+# ---------------------------------------------------------------------------------------------
+
+
+def _computed(
+    predictor: AnyPredictor,
+    predictions: Predictions,
+    cases: pd.DataFrame,
+    samples: int,
+    **about,
+) -> Evaluation:
+    return Evaluation(
+        model=predictor.model.name,
+        kind="model",
+        served=record.served_form(predictor.model.card),
+        predictions=predictions,
+        cases=cases,
+        groups=subgroups.measure(predictions, cases, samples),
+        **record.figures(predictions, samples),
+        **about,
+    )
+
+
+def _cases_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a data set's table as `record.CASE_COLUMNS`."""
+    table = table.rename(columns={"dx": "truth"}).reset_index(drop=True)
+    cases = table.reindex(columns=list(record.CASE_COLUMNS))
+    texts = [name for name in record.CASE_COLUMNS if name != "age"]
+    cases[texts] = cases[texts].fillna("").replace(UNKNOWN, "")
+    return cases
+
+
+def _attention(
+    of: Subject, data: Path | None, samples: int, progress: bool
+) -> AttentionQuality | None:
+    """The quality of the maps on those photos that have a lesion mask; None where none has."""
+    masks = registry.record(of.dataset.name).listing(require_root(data)).masks
+    table = of.dataset.table
+    rows = of.rows[table["image_id"].iloc[of.rows].isin(masks).to_numpy()]
+    paths, ids = table["path"].to_numpy()[rows], table["image_id"].to_numpy()[rows]
+    size = of.predictor.engine.input_size
+
+    def look(case: int) -> tuple[np.ndarray, np.ndarray]:
+        mask = cv2.imread(masks[ids[case]], cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise ValueError(f"The lesion mask {masks[ids[case]]} cannot be read.")
+        return (
+            of.predictor.seen(images.load(paths[case])),
+            attention_quality.mask_as_seen(mask > 127, size),
+        )
+
+    return attention_quality.measure(
+        of.predictor,
+        look,
+        of.dataset.labels()[rows],
+        of.dataset.patient_vectors(of.predictor.age_scale)[rows],
+        table["lesion_id"].to_numpy()[rows],
+        samples=samples,
+        progress=progress,
+    )
+
+
+def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:
+    """The picture of each image, in their order."""
+    if not folder.is_dir():
+        raise TruthError(f"There is no folder {folder}.")
+    found: dict[str, Path] = {}
+    for path in batch.find_files([folder]):
+        if path.stem in found:
+            raise TruthError(f"{found[path.stem]} and {path} have the same name.")
+        found[path.stem] = path
+    missing = [image_id for image_id in image_ids if image_id not in found]
+    if missing:
+        raise TruthError(
+            f"{len(missing)} of {len(image_ids)} images of {truth} are not in {folder}, for "
+            f"example {missing[0]}."
+        )
+    return [found[image_id] for image_id in image_ids]
+
+
+def _predict_files(
+    predictor: AnyPredictor, files: list[Path], table: pd.DataFrame, progress: bool
+) -> Predictions:
+    def prepare(path: Path):
+        try:
+            return predictor.seen(images.load(path))
+        except images.ImageRefused as error:
+            raise images.ImageRefused(f"{path}: {error}") from None
+
+    patients, answers = list(table["patient"]), []
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(files), desc="Photos", unit="image", disable=not progress) as bar,
+    ):
+        for start in range(0, len(files), BATCH):
+            seen = list(pool.map(prepare, files[start : start + BATCH]))
+            answers.append(predictor.answers(seen, patients[start : start + BATCH]))
+            bar.update(len(seen))
+    index = {code: k for k, code in enumerate(predictor.classes)}
+    malignant = predictor.malignant
+    return Predictions(
+        table["dx"].map(index).to_numpy(dtype=np.int64),
+        np.concatenate(answers),
+        predictor.classes,
+        [
+            code
+            for code, is_malignant in zip(predictor.classes, malignant, strict=True)
+            if is_malignant
+        ],
+        case_ids=table["image_id"].to_numpy(dtype=str),
+        lesion_ids=table["lesion_id"].to_numpy(dtype=str),
+    )
+
+
+def _patients(table: pd.DataFrame, path: Path | None) -> tuple[list[Patient], list[str]]:
+    """The patient of each image, from a table of patients or else from that of the truth."""
+    if path is not None:
+        known, warnings = batch.read_patients(path)
+        found = [known.get(image_id, Patient()) for image_id in table["image_id"]]
+        for image_id, patient in zip(table["image_id"], found, strict=True):
+            if isinstance(patient, str):
+                raise TruthError(f"{image_id}: {patient}")
+        return found, warnings
+    found, warnings = [], []
+    for image_id, *values in table[["image_id", *batch.PATIENT_COLUMNS]].itertuples(index=False):
+        try:
+            patient, notes = parse(*values)
+        except PatientError as error:
+            raise TruthError(f"{image_id}: {error}") from None
+        found.append(patient)
+        warnings += [f"{image_id}: {note}" for note in notes]
+    return found, warnings
+
+
+def _words(table: pd.DataFrame, path: Path) -> pd.Series:
+    words = table["dx"].str.strip().str.lower()
+    if (words == "").any():
+        raise TruthError(
+            f"The table {path} has no diagnosis for {int((words == '').sum())} images, for "
+            f"example {table.loc[words == '', 'image_id'].iloc[0]}."
+        )
+    return words
+
+
+def _one_hot(table: pd.DataFrame, path: Path) -> pd.Series:
+    columns = [name for name in table.columns if name not in ("image_id", *OPTIONAL_COLUMNS)]
+    if not columns:
+        raise TruthError(f"The table {path} has neither a column dx nor one per diagnosis.")
+    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    wrong = ~(np.isin(values, (0, 1)).all(axis=1) & ((values == 1).sum(axis=1) == 1))
+    if wrong.any():
+        example = table.loc[wrong, "image_id"].iloc[0]
+        raise TruthError(
+            f"The table {path} has no column dx, and {int(wrong.sum())} of its rows are not one "
+            f"diagnosis (a single 1 among 0), for example {example}."
+        )
+    names = np.array([name.lower() for name in columns])
+    return pd.Series(names[values.argmax(axis=1)], index=table.index)
