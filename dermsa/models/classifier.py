@@ -28,6 +28,7 @@ without attention, no evidence without decomposition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -97,11 +98,11 @@ class ClassifierConfig:
         ):
             if name not in known:
                 raise backbones.UnknownName(kind, name, known)
-        if self.head == "soft_attention_dense512" and _tail(self):
+        if self.head not in heads_at(self.backbone, self.cut):
             raise ValueError(
-                f"{self.backbone} at the published cut has layers of its own after the attention. "
-                "Expected the head soft_attention or global_pooling. Received: "
-                "soft_attention_dense512"
+                f"{self.backbone} goes on by itself after the attention at the cut {self.cut}. "
+                f"Expected the head {' or '.join(heads_at(self.backbone, self.cut))}. "
+                f"Received: {self.head}"
             )
         if self.attention_maps < 1:
             raise ValueError(f"Expected at least 1 attention map. Received: {self.attention_maps}")
@@ -120,9 +121,15 @@ class ClassifierConfig:
         object.__setattr__(self, "classes", classes)
 
 
+def heads_at(backbone: str, cut: str) -> tuple[str, ...]:
+    """The heads that a backbone takes at a cut: all, but for one that goes on by itself there."""
+    return HEADS if _tail(backbone, cut) is None else ("soft_attention", "global_pooling")
+
+
 def decomposes(config: ClassifierConfig) -> bool:
     """Whether the logits split exactly into bias, evidence map and patient evidence."""
-    return config.head != "soft_attention_dense512" and _tail(config) is None
+    tail = _tail(config.backbone, config.cut)
+    return config.head != "soft_attention_dense512" and tail is None
 
 
 def outputs_of(config: ClassifierConfig) -> tuple[str, ...]:
@@ -163,7 +170,7 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
     else:
         head, outputs = _attention_block(config, features)
     # float32 from here on, also under mixed precision: logits decide, and sums must close.
-    if _tail(config):
+    if _tail(config.backbone, config.cut):
         outputs |= _after_tail(config, head, patient)
     elif config.head == "soft_attention_dense512":
         outputs |= _through_dense_512(config, head, patient)
@@ -264,7 +271,7 @@ def _after_tail(
     config: ClassifierConfig, head: keras.KerasTensor, patient: keras.KerasTensor
 ) -> dict[str, keras.KerasTensor]:
     """The rest of a network that has the attention block (or plain pooling) in its middle."""
-    classes, tail = len(config.classes), _tail(config)
+    classes, tail = len(config.classes), _tail(config.backbone, config.cut)
     if config.head == "global_pooling":
         flat = tail(_pool(head, "features"))
         embedding = _embedding(flat)
@@ -278,9 +285,9 @@ def _after_tail(
     return {"logits": logits, "embedding": embedding}
 
 
-def _tail(config: ClassifierConfig):
-    """The layers of the backbone that follow the head, where it has such at this cut."""
-    return backbones.backbone(config.backbone).tail if config.cut == "published" else None
+def _tail(backbone: str, cut: str) -> Callable[[keras.KerasTensor], keras.KerasTensor] | None:
+    """The layers of a backbone that follow the attention, where it has such at this cut."""
+    return backbones.backbone(backbone).tail if cut == "published" else None
 
 
 def _pool(tensor: keras.KerasTensor, name: str) -> keras.KerasTensor:
