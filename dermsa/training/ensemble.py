@@ -1,0 +1,236 @@
+"""Makes one model of several in `weights/`: weights, calibration, evaluation and card.
+
+The members' own files stay where they are; the ensemble is a card that names them. Weights and
+calibration come from validation, the figures from test, as for every model.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import dermsa
+from dermsa.datasets import cache, registry, splits
+from dermsa.datasets.dataset import Dataset
+from dermsa.evaluation.evaluate import split_of
+from dermsa.inference import novelty, store
+from dermsa.inference.ensemble import log_mean
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient
+from dermsa.training.export import (
+    calibrate,
+    check_name,
+    embeddings_of,
+    novelty_threshold,
+    part_sizes,
+    results_of,
+    run_engine,
+    write_model,
+)
+from dermsa.training.trainer import Examples
+
+log = logging.getLogger("dermsa.training")
+
+WEIGHTINGS = {
+    "mean": "every member counts the same",
+    "fitted": "weights that make the log loss on validation least",
+}
+EVEN_SHARE = 0.05
+SHARED = {
+    "diagnoses": lambda card: card["classes"],
+    "data set": lambda card: card["data"]["name"],
+    # Else one member would have been trained on what the ensemble is tested on.
+    "split": lambda card: card["protocol"]["sha256"],
+}
+
+
+class EnsembleError(ValueError):
+    """Models that cannot answer as one; the message says why."""
+
+
+@dataclass(frozen=True)
+class MemberAnswers:
+    """What one member says, each `(n, classes)` calibrated probabilities.
+
+    Attributes:
+        validation, test: Of these parts.
+        test_unknown: Of the test part, with nothing known of the patients.
+        novelty: `(n,)` of validation, in units of the member's own threshold; None where it has
+            no measure.
+    """
+
+    validation: np.ndarray
+    test: np.ndarray
+    test_unknown: np.ndarray
+    novelty: np.ndarray | None
+
+
+def make_ensemble(
+    members: Sequence[str],
+    name: str,
+    weighting: str = "mean",
+    data: Path | None = None,
+    make_default: bool = False,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Writes `weights/<name>/` for an ensemble.
+
+    Args:
+        members: Two or more networks of `weights/`, of one data set and one split.
+        name: Of the ensemble.
+        weighting: A key of `WEIGHTINGS`.
+        data: The folder of the data sets; None for `data_root()`.
+        make_default: Whether this model answers when none is named.
+        notes: What a reader of the card should know besides, a sentence each.
+
+    Returns:
+        The folder of the ensemble.
+
+    Raises:
+        EnsembleError: These models cannot answer as one.
+        ModelError: A member is missing or damaged.
+        RunError: The name is no folder name.
+        DatasetError: The data are not there, or not those the members were split on.
+    """
+    check_name(name)
+    if weighting not in WEIGHTINGS:
+        raise EnsembleError(
+            f"Unknown weighting {weighting!r}. Expected one of: {', '.join(WEIGHTINGS)}."
+        )
+    models = _members(members, name)
+    first = models[0].card
+    dataset = registry.read(first["data"]["name"], data)
+    split = split_of(first, dataset)
+    rows = {part: split.rows(dataset, part) for part in splits.PARTS}
+    truth = dataset.labels()[rows["validation"]]
+    answers = [_ask(model, dataset, rows) for model in models]
+
+    weights = np.full(len(models), 1 / len(models))
+    if weighting == "fitted":
+        weights = fit_weights([member.validation for member in answers], truth)
+    validation = log_mean([member.validation for member in answers], weights)
+    settings = calibrate(dataset.classes, truth, validation)
+    if all(member.novelty is not None for member in answers):
+        scores = weights @ np.stack([member.novelty for member in answers])
+        settings["novelty"] = novelty_threshold(scores)
+    results = results_of(
+        dataset,
+        rows,
+        settings,
+        validation,
+        log_mean([member.test for member in answers], weights),
+        log_mean([member.test_unknown for member in answers], weights),
+    )
+    card = {
+        "name": name,
+        "version": dermsa.__version__,
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "classes": first["classes"],
+        "malignant": first["malignant"],
+        "members": [
+            {"model": model.name, "weight": float(weight), "sha256": store.card_sha256(model.name)}
+            for model, weight in zip(models, weights, strict=True)
+        ],
+        "weighting": weighting,
+        "architecture": {
+            "parameters": sum(model.card["architecture"]["parameters"] for model in models)
+        },
+        "data": first["data"] | {"parts": part_sizes(dataset, rows)},
+        "protocol": first["protocol"],
+        **settings,
+        **results,
+        "notes": list(notes),
+        "licence": first["licence"],
+        "intended_use": first["intended_use"],
+        "files": {},
+    }
+    return write_model(card, {}, make_default)
+
+
+def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
+    """Weights of the members that minimise the log loss of their mean.
+
+    Members resemble each other, so the loss is flat and its minimum would follow chance into a
+    corner. Weights are therefore fitted as if `EVEN_SHARE` more cases had been divided evenly
+    among the members (a Dirichlet prior); then the minimum is unique and no weight is 0.
+
+    Args:
+        probabilities: Per member `(n, classes)`, of cases that trained none of them.
+        truth: int `(n,)`, index of the true class.
+
+    Returns:
+        float64 `(members,)`, above 0, sum 1.
+    """
+    from scipy.optimize import minimize
+
+    of_truth = np.stack([p[np.arange(len(truth)), truth] for p in probabilities])
+    of_truth = np.maximum(of_truth, 1e-12)
+    members = len(of_truth)
+    even = EVEN_SHARE / members
+
+    def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = weights @ of_truth
+        loss = -np.log(mixed).mean() - even * np.log(weights).sum()
+        return loss, -(of_truth / mixed).mean(axis=1) - even / weights
+
+    found = minimize(
+        loss_and_slope,
+        np.full(members, 1 / members),
+        jac=True,
+        method="SLSQP",
+        bounds=[(1e-4, 1)] * members,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-12, "maxiter": 1000},
+    )
+    return found.x / found.x.sum()
+
+
+def _members(names: Sequence[str], ensemble: str) -> list[store.Model]:
+    """The opened members, known to fit each other."""
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise EnsembleError(
+            f"An ensemble has at least two different members. Received: {', '.join(names)}"
+        )
+    if ensemble in store.model_names() and "members" not in store.read_card(ensemble):
+        raise EnsembleError(
+            f"{ensemble} is a trained model, which an ensemble of this name would replace. Choose "
+            "another name."
+        )
+    models = [store.open_model(name) for name in names]
+    first = models[0]
+    for model in models:
+        if model.members:
+            raise EnsembleError(f"{model.name} is an ensemble; name its members instead.")
+        for what, of in SHARED.items():
+            if of(model.card) != of(first.card):
+                raise EnsembleError(
+                    f"{model.name} and {first.name} do not have the same {what}, so that they "
+                    "cannot answer as one."
+                )
+    return models
+
+
+def _ask(model: store.Model, dataset: Dataset, rows: dict[str, np.ndarray]) -> MemberAnswers:
+    log.info("Asking %s.", model.name)
+    predictor = Predictor(model)
+    examples = Examples(
+        cache.decoded(dataset, predictor.engine.input_size),
+        dataset.patient_vectors(predictor.age_scale),
+        dataset.labels(),
+    )
+
+    def answers(part: str, patient: np.ndarray | None = None) -> np.ndarray:
+        logits = run_engine(predictor.engine, examples, rows[part], predictor.views, patient)
+        return predictor.probabilities(logits)
+
+    strange = None
+    if model.novelty is not None:
+        embeddings = embeddings_of(predictor.engine, examples, rows["validation"])
+        strange = novelty.scores(model.novelty, embeddings) / model.card["novelty"]["threshold"]
+    unknown = Patient().encode(predictor.age_scale)
+    return MemberAnswers(answers("validation"), answers("test"), answers("test", unknown), strange)
