@@ -11,6 +11,8 @@ st.logo(WORDMARK, size="large")
 page = st.navigation(
     [
         st.Page("pages/diagnose.py", title="Diagnose", icon=":material/stethoscope:", default=True),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/data.py", title="Data", icon=":material/dataset:"),
     ],
     position="top",
 )

@@ -1,0 +1,230 @@
+"""What models learn from: the data sets, and what augmentation does to their photos."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import streamlit as st
+
+from dermsa import images, samples
+from dermsa.datasets.recipes import RECIPES, STRENGTHS, Recipe
+from dermsa.datasets.registry import DATASETS
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"sample": ":material/collections: Sample", "upload": ":material/upload: Upload"}
+EXTENSIONS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"]
+VARIANTS = 8
+MAX_SECONDS = 180
+
+
+class DrawingFailed(RuntimeError):
+    """The variants could not be drawn; the message may be shown as it is."""
+
+
+def main() -> None:
+    st.subheader("What augmentation does to a photo", anchor=False)
+    left, right = st.columns([1, 1.5], gap="large")
+    with left:
+        photo = ask_for_photo()
+        name, strength, seed = ask_for_recipe()
+        show_steps(RECIPES[name].scaled(strength))
+    with right:
+        if photo is None:
+            st.info("Choose a sample or upload a photo.", icon=":material/add_a_photo:")
+        else:
+            show_sheet(photo, name, strength, seed)
+    show_datasets()
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+def ask_for_photo() -> bytes | None:
+    """A picture file, or None where there is none yet or, after saying why, it cannot be used."""
+    source = st.segmented_control(
+        "Photo",
+        list(SOURCES),
+        format_func=SOURCES.get,
+        default="sample",
+        required=True,
+        key="data-source",
+    )
+    if source == "sample":
+        title = st.selectbox(
+            "Sample lesion", list(all_samples()), label_visibility="collapsed", key="data-sample"
+        )
+        return next(iter(sample_photos(title).values()))
+    file = st.file_uploader(
+        "Photo of a lesion", EXTENSIONS, label_visibility="collapsed", key="data-upload"
+    )
+    if file is None:
+        return None
+    try:
+        images.load(file.getvalue())
+    except images.ImageRefused as error:
+        st.error(f"{file.name}: {error}", icon=":material/block:")
+        return None
+    return file.getvalue()
+
+
+@st.cache_resource(max_entries=1, show_spinner="Looking for samples")
+def all_samples() -> dict[str, samples.Sample]:
+    return {sample.title: sample for sample in samples.samples()}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def sample_photos(title: str) -> dict[str, bytes]:
+    return all_samples()[title].photos()
+
+
+def ask_for_recipe() -> tuple[str, float, int]:
+    """The recipe's name, its strength and the seed."""
+    recipe, seed = st.columns([2, 1], gap="small")
+    name = recipe.selectbox(
+        "Recipe", list(RECIPES), index=list(RECIPES).index("strong"), key="data-recipe"
+    )
+    drawn = seed.number_input("Seed", 0, 9999, 0, key="data-seed", help="Another seed, other draws")
+    strength = st.slider(
+        "Strength",
+        0.0,
+        2.0,
+        1.0,
+        0.25,
+        "%.2f ×",
+        key="data-strength",
+        help="Factor on all strengths of the recipe. Training takes it as "
+        "`--augmentation-strength`.",
+    )
+    st.caption(RECIPES[name].about)
+    return name, strength, int(drawn)
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def show_steps(recipe: Recipe) -> None:
+    """The transformations that take part, in words, and how far each goes."""
+    steps = recipe.steps()
+    if not steps:
+        st.info("Nothing is changed.", icon=":material/check:")
+        return
+    st.table(
+        [
+            {
+                "Transformation": strength.metadata["help"].capitalize(),
+                "At most": amount(steps[strength.name], strength.metadata["unit"]),
+            }
+            for strength in STRENGTHS
+            if strength.name in steps
+        ],
+        border="horizontal",
+        hide_index=True,
+    )
+
+
+def amount(value: float, unit: str) -> str:
+    if unit == "°":
+        return f"± {value:g}°"
+    if unit == "log ratio":
+        return f"{value:g} (log ratio)"
+    return f"{100 * value:g} % {unit}".replace("% chance", "% of photos")
+
+
+def show_sheet(photo: bytes, name: str, strength: float, seed: int) -> None:
+    try:
+        sheet = sheet_of(photo, name, strength, seed)
+    except DrawingFailed as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.image(sheet, width="stretch", alt=f"The photo and {VARIANTS} variants under {name}.")
+    said, download = st.columns([2.2, 1], gap="small", vertical_alignment="center")
+    said.caption(
+        f"In the frame the photo as a network sees it, squashed to a square; beside it {VARIANTS} "
+        "of the variants that it is trained on."
+    )
+    download.download_button(
+        "Sheet (PNG)",
+        sheet,
+        f"dermsa-augmentation-{name}.png",
+        "image/png",
+        on_click="ignore",
+        icon=":material/download:",
+        key="data-download",
+        width="stretch",
+    )
+
+
+@st.cache_resource
+def one_at_a_time() -> threading.Lock:
+    """Every drawing is a process with a TensorFlow of its own."""
+    return threading.Lock()
+
+
+@st.cache_data(max_entries=64, show_spinner="Drawing the variants (some seconds)")
+def sheet_of(photo: bytes, recipe: str, strength: float, seed: int) -> bytes:
+    """The sheet as a PNG file, drawn by the command line: this server never loads TensorFlow.
+
+    Raises:
+        DrawingFailed: The command ended with an error, or did not end.
+    """
+    with tempfile.TemporaryDirectory() as folder, one_at_a_time():
+        given, out = Path(folder, "photo"), Path(folder, "sheet.png")
+        given.write_bytes(photo)
+        command = [sys.executable, "-m", "dermsa", "augment", str(given), "--out", str(out)]
+        command += ["--recipe", recipe, "--strength", str(strength), "--seed", str(seed)]
+        command += ["--count", str(VARIANTS)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                # The accelerator belongs to trainings.
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=MAX_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise DrawingFailed(
+                f"The variants were not drawn within {MAX_SECONDS} seconds; the machine is busy. "
+                "Try again later."
+            ) from None
+        if done.returncode != 0:
+            raise DrawingFailed(f"The variants could not be drawn. {reason(done.stderr)}")
+        return out.read_bytes()
+
+
+def reason(stderr: str) -> str:
+    """The sentence with which the command line refused, among what libraries print."""
+    said = [line for line in stderr.splitlines() if line.startswith("dermsa: ")]
+    return said[-1].removeprefix("dermsa: ") if said else "The command ended without a reason."
+
+
+def show_datasets() -> None:
+    st.subheader("Data sets", anchor=False)
+    st.table(
+        [
+            {
+                "Name": f"`{record.name}`",
+                "What it is": record.title,
+                "Diagnoses": ", ".join(record.classes),
+                "Licence": record.licence,
+                "Source": record.source,
+            }
+            for record in DATASETS.values()
+        ],
+        border="horizontal",
+        hide_index=True,
+    )
+    st.caption(
+        "Place the official downloads in the folder that DERMSA_DATA names; "
+        "`python -m dermsa data check` looks them over."
+    )
+
+
+main()
