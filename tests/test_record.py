@@ -1,0 +1,162 @@
+"""Evaluations on disk: nothing is lost, and nothing that does not belong together is read."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn_evaluations import drawn_cases, drawn_evaluation
+
+from dermsa.evaluation import record
+from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.metrics import Predictions
+from dermsa.evaluation.record import EvaluationError
+
+COST = Cost(10, 20, 30, 4, 1.0, 2.0, 3.0, 4.0, 5.0, 60, None, 7, 2, "a processor", ("A", "B"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a model "A" with its saved evaluation."""
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "weights" / "A"
+    write_card(folder)
+    record.save(drawn_evaluation("A", cost=COST, notes=("A note.",)), folder)
+    return folder
+
+
+def write_card(folder, temperature=1.0):
+    folder.mkdir(parents=True, exist_ok=True)
+    card = {"files": {"model.onnx": "hash of A"}, "temperature": temperature, "views": 1}
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_what_is_saved_is_read(folder):
+    saved, read = drawn_evaluation("A", cost=COST, notes=("A note.",)), record.load(folder)
+    np.testing.assert_allclose(
+        read.predictions.probabilities, saved.predictions.probabilities, atol=1e-6
+    )
+    np.testing.assert_array_equal(read.predictions.truth, saved.predictions.truth)
+    np.testing.assert_array_equal(read.predictions.lesion_ids, saved.predictions.lesion_ids)
+    pd.testing.assert_frame_equal(read.cases, saved.cases, check_dtype=False)
+    for name in ("model", "kind", "dataset", "protocol", "part", "sentence", "cost", "notes"):
+        assert getattr(read, name) == getattr(saved, name)
+    before, after = record.as_dict(saved), record.as_dict(read)
+    assert after == before  # every figure and group, to the last bit
+    for name, drawn in saved.drawn.items():
+        np.testing.assert_allclose(read.drawn[name], drawn, atol=1e-6, equal_nan=True)
+    assert read.interval("recall", "mel").n == (saved.cases["truth"] == "mel").sum()
+    with pytest.raises(EvaluationError, match="no figure 'recall'"):
+        read.interval("recall")
+
+
+def test_a_changed_model_makes_its_evaluation_stale(folder):
+    write_card(folder, temperature=1.5)
+    with pytest.raises(EvaluationError, match="A is stale: temperature has changed.*--model A"):
+        record.load(folder)
+
+
+@pytest.mark.parametrize("name", [record.PREDICTIONS, record.SAMPLES])
+def test_a_changed_or_missing_file_is_refused_by_name(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(EvaluationError, match=f"{name} is not the file"):
+        record.load(folder)
+    path.unlink()
+    with pytest.raises(EvaluationError, match=f"{name} is missing"):
+        record.load(folder)
+
+
+def test_a_damaged_or_foreign_evaluation_is_refused(folder):
+    path = folder / record.EVALUATION
+    path.write_text("{")
+    with pytest.raises(EvaluationError, match="is damaged"):
+        record.load(folder)
+    path.write_text('{"format": 0}')
+    with pytest.raises(EvaluationError, match="another version"):
+        record.load(folder)
+
+
+def test_sources_say_what_is_missing_and_what_to_do(folder, tmp_path):
+    write_card(tmp_path / "weights" / "B")
+    run = tmp_path / "runs" / "20250101-run"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    first, second, third = record.sources()
+    assert (first.name, first.kind, first.problem) == ("A", "model", "")
+    assert "evaluate --model B --save" in second.problem
+    assert (third.name, third.kind) == ("20250101-run", "run")
+    assert "export 20250101-run" in third.problem
+    assert record.open_source("A").model == "A"
+    with pytest.raises(EvaluationError, match="no model or run 'C'"):
+        record.open_source("C")
+
+
+def test_the_evaluation_of_a_run_belongs_to_its_weights(tmp_path):
+    weights = tmp_path / record.RUN_WEIGHTS
+    weights.write_bytes(b"weights")
+    served = {record.RUN_WEIGHTS: record.store.sha256_of(b"weights")}
+    record.save(drawn_evaluation("run", kind="run", served=served), tmp_path)
+    assert record.load(tmp_path).kind == "run"
+    weights.write_bytes(b"other weights")
+    with pytest.raises(EvaluationError, match="best.weights.h5 has changed"):
+        record.load(tmp_path)
+
+
+# --- predictions from anywhere ------------------------------------------------------------------
+
+GOOD = "image_id,truth,x,y\na,x,0.7,0.3\nb,y,0.4,0.6\nc,y,0.5,0.5\n"
+
+
+def read(tmp_path, text, **more):
+    path = tmp_path / "predictions.csv"
+    path.write_text(text)
+    return record.read_predictions(path, **more)
+
+
+def test_a_table_with_the_least_of_columns_is_enough(tmp_path):
+    predictions, cases = read(tmp_path, GOOD, malignant=["y"])
+    assert predictions.classes == ("x", "y")
+    np.testing.assert_array_equal(predictions.truth, [0, 1, 1])
+    np.testing.assert_allclose(predictions.malignancy_probability, [0.3, 0.6, 0.5])
+    assert list(cases["lesion_id"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (GOOD.replace("0.4,0.6", "0.4,0.5"), "do not sum to 1 for 1 of 3.*example b: 0.9"),
+        (GOOD.replace("0.4,0.6", ","), "truth without predictions for 1 of 3.*example b"),
+        (GOOD.replace("0.4,0.6", "0.4,much"), "not numbers from 0 to 1 for 1 of 3.*example b"),
+        (GOOD.replace("0.4,0.6", "-0.4,1.4"), "not numbers from 0 to 1"),
+        (GOOD.replace("b,y", "b,z"), "truths that are no class: 'z'. The classes are x, y"),
+        (GOOD.replace("b,y", "a,y"), "lists the image a twice"),
+        (GOOD.replace("b,y", ",y"), "no image_id in line 3"),
+        (GOOD.replace("truth", "label"), "lacks the column.s. truth"),
+        ("image_id,truth,x\na,x,1\n", "fewer than two classes"),
+        ("image_id,truth,x,y\n", "has no case"),
+        ("", "not a readable table"),
+        ("image_id,truth,age,x,y\na,x,old,0.7,0.3\n", "age that is no number for a"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_a_sentence(tmp_path, text, sentence):
+    with pytest.raises(EvaluationError, match=sentence):
+        read(tmp_path, text)
+
+
+def test_missing_rows_and_classes_are_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="lacks the probabilities of z"):
+        read(tmp_path, GOOD, classes=("x", "y", "z"))
+    with pytest.raises(EvaluationError, match="has 3 rows; expected 1,494 cases"):
+        record.parse_predictions(GOOD, tmp_path / "p.csv", expected=1494)
+
+
+def test_an_empty_class_is_told():
+    cases, truth = drawn_cases(40)
+    chosen = truth != 3
+    evaluation = drawn_evaluation(n=40)
+    few: Predictions = evaluation.predictions.subset(np.flatnonzero(chosen))
+    (note,) = record.figures(few, samples=20)["notes"]
+    assert note.startswith("There is no case of df:")
+    assert evaluation.notes == ()
