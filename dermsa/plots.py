@@ -140,7 +140,7 @@ def probability_bars(classes: Sequence[str], probabilities: np.ndarray) -> go.Fi
     names = [_bar_name(classes[k]) for k in order]
     figure.update_yaxes(categoryorder="array", categoryarray=names, ticksuffix="  ")
     figure.update_xaxes(range=[0, 100], **PERCENT_TICKS)
-    figure = _tidy(figure, height=285).update_layout(showlegend=True, barmode="overlay")
+    figure = tidy(figure, height=285).update_layout(showlegend=True, barmode="overlay")
     return figure.update_layout(margin_r=75)  # room for the number beside the longest bar
 
 
@@ -166,7 +166,7 @@ def malignancy_bar(malignancy: float, threshold: float) -> go.Figure:
         showarrow=False,
     )
     figure.update_xaxes(range=[0, 100], **PERCENT_TICKS)
-    figure = _tidy(figure, height=100)
+    figure = tidy(figure, height=100)
     margin = {"l": 8, "r": 28, "t": 26, "b": 26}
     return figure.update_layout(margin=margin, plot_bgcolor="#eef1f4", bargap=0.2)
 
@@ -194,7 +194,7 @@ def decomposition_bars(bias: float, image: float, patient: float, code: str) -> 
     margin = 0.22 * (np.ptp(ends) or 1)
     figure.update_xaxes(range=[ends.min() - margin, ends.max() + margin], title="logits")
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return _tidy(figure, height=250)
+    return tidy(figure, height=250)
 
 
 def contribution_cells(
@@ -227,7 +227,7 @@ def contribution_cells(
     )
     figure.update_yaxes(autorange="reversed", ticksuffix="  ", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False)
-    return _tidy(figure, height=290)
+    return tidy(figure, height=290)
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def _bar_name(code: str) -> str:
     return f"{MALIGNANT_SIGN} {NAMES[code]}" if code in MALIGNANT else NAMES[code]
 
 
-def _tidy(figure: go.Figure, height: int) -> go.Figure:
+def tidy(figure: go.Figure, height: int) -> go.Figure:
     font = {"size": FONT_SIZE, "color": TEXT_COLOUR}
     figure.update_xaxes(fixedrange=True, automargin=True, tickfont=font, title_font=font)
     figure.update_yaxes(fixedrange=True, automargin=True, tickfont=font)
@@ -293,7 +293,7 @@ def _legend(values: np.ndarray, colorscale, ticks: dict[float, str]) -> go.Figur
     figure = go.Figure(go.Heatmap(z=values[None], x=values, colorscale=colorscale, showscale=False))
     figure.update_traces(hoverinfo="skip")
     figure.update_yaxes(visible=False)
-    figure = _tidy(figure, height=46)
+    figure = tidy(figure, height=46)
     for position, text in ticks.items():
         side = {values[0]: "left", values[-1]: "right"}.get(position, "center")
         figure.add_annotation(

@@ -1,0 +1,1260 @@
+"""Compare models and runs on the same cases: what differs, how sure that is, and what it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+
+from dermsa import comparison_report, images, plots, plots_compare, samples
+from dermsa.datasets.dataset import DatasetError, data_root
+from dermsa.evaluation import attention_quality, compare, published, record, subgroups
+from dermsa.evaluation.compare import Figure
+from dermsa.evaluation.metrics import METRICS
+from dermsa.evaluation.published import Published
+from dermsa.evaluation.record import Evaluation, EvaluationError
+from dermsa.evaluation.statistics import Interval
+from dermsa.inference import store
+from dermsa.inference.diagnosis import Diagnosis
+from dermsa.inference.ensemble import AnyPredictor, open_predictor
+from dermsa.inference.explanation import evidence_at_image_size
+from dermsa.patient import Patient, PatientError, parse
+from dermsa.plots import percent
+from dermsa.plots_compare import MAX_MODELS, Priced, interval_text
+from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
+
+BEST_MARK = "★"
+FIRST_ROWS = 8
+CLASS_METRICS = ("recall", "precision", "f1", "roc_auc", "average_precision", "specificity")
+QUALITIES = ("macro_recall", "accuracy", "macro_roc_auc", "malignancy_roc_auc", "macro_f1")
+PAPERS_FIRST = ("InceptionResNetV2 (Sensors 2022)", "MobileNetV3Large (Sensors 2022)")
+PER_PAGE = 12
+THUMBNAIL_SIDE = 320
+
+
+class Chosen(NamedTuple):
+    """What is compared: evaluations of the same cases, what figures call them, and a key that
+    changes when any of their files does."""
+
+    evaluations: tuple[Evaluation, ...]
+    labels: dict[str, str]
+    key: str
+
+    @property
+    def predictions(self) -> dict:
+        """Predictions by label, as figures take them."""
+        return {self.labels[one.model]: one.predictions for one in self.evaluations}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.evaluations[0].classes
+
+    def by_label(self, figure) -> dict:
+        """`figure(evaluation)` of every evaluation, by label."""
+        return {self.labels[one.model]: figure(one) for one in self.evaluations}
+
+
+def main() -> None:
+    names, papers = ask_what_to_compare()
+    evaluations = read_evaluations(names)
+    chosen = None
+    if evaluations and comparable(evaluations):
+        labels = comparison_report.labels([one.model for one in evaluations])
+        key = "-".join(stamp(folder_of(one.model)) for one in evaluations)
+        chosen = Chosen(tuple(evaluations), labels, key)
+        show_table(chosen, papers)
+    view = st.segmented_control(
+        "Look at",
+        list(VIEWS),
+        default=next(iter(VIEWS)),
+        required=True,
+        key="view",
+        bind="query-params",
+        width="stretch",
+    )
+    if view == "One photo":
+        show_one_photo(names)
+    elif chosen is None:
+        st.info("There is nothing measured to look at yet.", icon=":material/straighten:")
+    else:
+        VIEWS[view](chosen, papers)
+    if chosen:
+        show_downloads(chosen)
+
+
+# --- what is compared ---------------------------------------------------------------------------
+
+
+def ask_what_to_compare() -> tuple[list[str], list[str]]:
+    """Names of models and runs, and titles of published models to show beside them."""
+    found = {source.name: source for source in record.sources()}
+    measured = [name for name, source in found.items() if not source.problem]
+    if "models" not in st.session_state:
+        asked = st.query_params.get_all("models")
+        shipped = [name for name in measured if found[name].kind == "model"]
+        st.session_state.models = [name for name in asked if name in found] or (
+            (shipped or measured)[:MAX_MODELS]
+        )
+        if strange := [name for name in asked if name not in found]:
+            st.warning(
+                f"The link also names {', '.join(strange)}, which are not on this machine.",
+                icon=":material/link_off:",
+            )
+    left, right = st.columns([1.6, 1], gap="medium")
+    names = left.multiselect(
+        "Models and runs",
+        [*measured, *(name for name in found if name not in measured)],
+        format_func=lambda name: name if name in measured else f"{name} (not measured)",
+        max_selections=MAX_MODELS,
+        placeholder="Choose two to six",
+        key="models",
+        persist_state="session",
+        help="The address of this page carries the selection: send it to a colleague who has the "
+        "same models.",
+    )
+    # Not bound to the address, which would leave out what is chosen at first: another machine
+    # has other models, and would choose others at first.
+    st.query_params["models"] = names
+    papers = right.multiselect(
+        "Published beside them",
+        list(published_models()),
+        default=PAPERS_FIRST,
+        placeholder="None",
+        key="papers",
+        bind="query-params",
+        help="Figures as printed in the papers, where they state them.",
+    )
+    for name in names:
+        if found[name].problem:
+            st.info(found[name].problem, icon=":material/straighten:")
+    return names, papers
+
+
+@st.cache_resource
+def published_models() -> dict[str, dict[tuple[str, str | None], Published]]:
+    """Figures of each published model by metric and class, by a title to choose it by."""
+    models: dict[str, dict] = {}
+    for figure in published.figures():
+        if figure.source == "sensors2022" and figure.variant in ("MD", "AD") and figure.backbone:
+            regime = ", augmented only" if figure.variant == "AD" else ""
+            title = f"{figure.backbone}{regime} (Sensors 2022)"
+        elif figure.source == "datta2021" and figure.table == "datta2021_soft_attention.csv":
+            title = f"{figure.model} (Datta 2021)"
+        else:
+            continue
+        # Where two tables of a paper print the same figure, the first one counts.
+        models.setdefault(title, {}).setdefault((figure.metric, figure.of_class), figure)
+    return models
+
+
+def read_evaluations(names: Sequence[str]) -> list[Evaluation]:
+    """The evaluations that can be read, after saying what is wrong with the others."""
+    evaluations = []
+    problems = {source.name: source.problem for source in record.sources()}
+    for name in names:
+        if problems[name]:
+            continue
+        try:
+            evaluations.append(evaluation(str(folder_of(name)), stamp(folder_of(name))))
+        except EvaluationError as error:
+            st.error(str(error), icon=":material/block:")
+    return evaluations
+
+
+def folder_of(name: str) -> Path:
+    return next(source.folder for source in record.sources() if source.name == name)
+
+
+def stamp(folder: Path) -> str:
+    """Changes when any of the files of an evaluation does, or the model's card."""
+    names = (record.EVALUATION, record.PREDICTIONS, record.SAMPLES, store.CARD)
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+    return digest.hexdigest()[:16]
+
+
+@st.cache_resource(max_entries=24, show_spinner="Reading evaluations")
+def evaluation(folder: str, stamp: str) -> Evaluation:
+    return record.load(Path(folder))
+
+
+def comparable(evaluations: Sequence[Evaluation]) -> bool:
+    """Whether all were measured on the same cases; says why where they were not."""
+    if len(evaluations) == 1:
+        st.info("Choose a second model or run to compare with this one.", icon=":material/compare:")
+        return True
+    try:
+        compare.check_comparable(evaluations)
+    except compare.NotComparable as error:
+        st.error(str(error), icon=":material/block:")
+        return False
+    return True
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def table_rows(key: str, _chosen: Chosen) -> tuple[compare.Row, ...]:
+    return compare.table(_chosen.evaluations)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def pairs(key: str, figure: Figure, test: str, _chosen: Chosen) -> tuple[compare.Pair, ...]:
+    if test == "McNemar":
+        return compare.mcnemar(_chosen.evaluations)
+    if test == "DeLong":
+        return compare.delong(_chosen.evaluations, figure.of_class)
+    return compare.pairs(_chosen.evaluations, figure)
+
+
+def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
+    first = chosen.evaluations[0]
+    for sentence in dict.fromkeys(what_was_tested(one) for one in chosen.evaluations):
+        st.markdown(f":small[{sentence}]")
+    for note in dict.fromkeys(note for one in chosen.evaluations for note in one.notes):
+        st.caption(note)
+    warn_of_leaks(chosen)
+    rows = table_rows(chosen.key, chosen)
+    shown = [title for title in papers if dataset_of(title) == first.dataset]
+    write_table(chosen, rows[:FIRST_ROWS], shown)
+    with st.expander("More figures"):
+        write_table(chosen, rows[FIRST_ROWS:], shown)
+    marks = f"{BEST_MARK} better than every other one beyond chance. "
+    st.caption(
+        (marks if len(chosen.evaluations) > 1 else "")
+        + f"Brackets: 95 % interval, bootstrap over {first.lesions:,} lesions. "
+        + " ".join(caveats(shown))
+    )
+    if len(chosen.evaluations) > 1:
+        figures = (Figure("recall", "mel"), Figure("macro_recall"))
+        st.markdown(
+            "\n".join(
+                f"- {in_short(pairs(chosen.key, figure, 'bootstrap', chosen), figure)}"
+                for figure in figures
+                if figure.of_class in (None, *chosen.classes)
+            )
+        )
+
+
+def write_table(chosen: Chosen, rows: Sequence[compare.Row], papers: Sequence[str]) -> None:
+    columns = {"": [row.figure.title for row in rows]}
+    for place, one in enumerate(chosen.evaluations):
+        columns[chosen.labels[one.model]] = [
+            cell(row.intervals[place], best=row.best == place) for row in rows
+        ]
+    for title in papers:
+        of = published_models()[title]
+        keys = ((row.figure.metric, row.figure.of_class) for row in rows)
+        columns[f"*{title}*"] = [as_printed(of[key].value) if key in of else "" for key in keys]
+    st.table(columns, border="horizontal", hide_index=True, alt="Figures with 95 % intervals.")
+
+
+def as_printed(value: float) -> str:
+    """A published figure: two decimals, three where there were three."""
+    return f"*{value:.3f}*".replace("0*", "*")
+
+
+def what_was_tested(one: Evaluation) -> str:
+    return (
+        f"{one.images:,} {one.part} images of {one.lesions:,} lesions of {one.dataset}, protocol "
+        f"“{one.protocol}”"
+        + (": no lesion is shared with training." if one.leaked_share == 0 else ".")
+    )
+
+
+def warn_of_leaks(chosen: Chosen) -> None:
+    for one in chosen.evaluations:
+        if one.leaked_share:
+            st.warning(
+                f"{chosen.labels[one.model]}: {percent(one.leaked_share)} of the cases show a "
+                "lesion that was seen in training, so its figures are too good.",
+                icon=":material/warning:",
+            )
+
+
+def cell(interval: Interval, best: bool = False) -> str:
+    if not math.isfinite(interval.value):
+        return "not defined"
+    value = f"**{interval.value:.3f}** {BEST_MARK}" if best else f"{interval.value:.3f}"
+    if not math.isfinite(interval.low):
+        return value
+    ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{value} :small[{ends}]"
+
+
+def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
+    """One pair in its own words; of many, how many differ."""
+    if len(found) == 1:
+        return f"{found[0].sentence}."
+    holding = sum(pair.holds for pair in found)
+    return (
+        f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "
+        f"“Differences” has each of them."
+    )
+
+
+def dataset_of(title: str) -> str:
+    figure = next(iter(published_models()[title].values()))
+    return published.SOURCES[figure.source].dataset
+
+
+def caveats(titles: Sequence[str]) -> list[str]:
+    """What the published figures mean, once per source."""
+    sources = dict.fromkeys(
+        next(iter(published_models()[title].values())).source for title in titles
+    )
+    return [
+        f"*Published ({published.SOURCES[source].protocol}):* {published.SOURCES[source].meaning}"
+        for source in sources
+    ]
+
+
+# --- views --------------------------------------------------------------------------------------
+
+
+def show_figure(figure, alt: str, name: str) -> None:
+    """A figure that can be saved; SVG unless PNG was asked for."""
+    kind = st.session_state.get("figure-format", "svg")
+    save = {"format": kind, "filename": f"dermsa-{name}", "scale": 3 if kind == "png" else 1}
+    config = {
+        "displayModeBar": True,
+        "displaylogo": False,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": save,
+    }
+    st.plotly_chart(figure, config=config, alt=alt, key=f"figure-{name}")
+
+
+def ask_question(chosen: Chosen, label: str, key: str) -> str | None:
+    """A diagnosis to be told from the rest, or None for malignant or not."""
+    any_malignant = [None] if chosen.evaluations[0].predictions.malignant else []
+    return st.selectbox(
+        label,
+        [*any_malignant, *chosen.classes],
+        format_func=lambda code: NAMES.get(code, code) if code else "Malignant or not",
+        key=key,
+    )
+
+
+def show_curves(chosen: Chosen, papers: Sequence[str]) -> None:
+    of_class = ask_question(chosen, "Found among all others", "curves-of")
+    prefix = "" if of_class else "malignancy_"
+    areas = {
+        name: chosen.by_label(lambda one, name=name: one.interval(prefix + name, of_class))
+        for name in ("roc_auc", "average_precision")
+    }
+    figure = plots_compare.curves(chosen.predictions, of_class, areas)
+    show_figure(figure, describe_areas(areas), "curves")
+    st.caption(
+        "Point at a curve to read all models there; a click on a name in the legend hides that "
+        "model in all four, a double click leaves it alone. Numbers in the corners are the areas "
+        "with their 95 % intervals. Larger dots of the reliability curve hold more cases."
+    )
+
+
+def describe_areas(areas: dict[str, dict[str, Interval]]) -> str:
+    titles = {"roc_auc": "ROC AUC", "average_precision": "Average precision"}
+    return " ".join(
+        f"{titles[name]}: "
+        + ", ".join(f"{label} {interval_text(of)}" for label, of in by_label.items())
+        + "."
+        for name, by_label in areas.items()
+    )
+
+
+def show_confusions(chosen: Chosen, papers: Sequence[str]) -> None:
+    figure = plots_compare.confusions(chosen.predictions)
+    show_figure(figure, plots_compare.describe_confusions(chosen.predictions), "confusion")
+    st.caption(
+        "Photos, coloured by their share of the true diagnosis. Point at a cell to read it in "
+        "every model. " + ", ".join(f"{code}: {NAMES.get(code, code)}" for code in chosen.classes)
+    )
+
+
+def show_diagnoses(chosen: Chosen, papers: Sequence[str]) -> None:
+    metric = st.segmented_control(
+        "Figure of each diagnosis",
+        CLASS_METRICS,
+        format_func=lambda name: METRICS[name].title,
+        default=CLASS_METRICS[0],
+        required=True,
+        key="class-metric",
+    )
+    title = METRICS[metric].title
+    figures = chosen.by_label(
+        lambda one: {code: one.interval(metric, code) for code in one.classes}
+    )
+    of_papers = {
+        name: {code: of[metric, code].value for code in chosen.classes if (metric, code) in of}
+        for name, of in published_models().items()
+        if name in papers and dataset_of(name) == chosen.evaluations[0].dataset
+    }
+    of_papers = {name: values for name, values in of_papers.items() if values}
+    figure = plots_compare.class_bars(figures, of_papers, title)
+    show_figure(figure, plots_compare.describe(title, figures), "diagnoses")
+    with st.expander("In numbers"):
+        table = {"": [f"{NAMES.get(code, code)}" for code in chosen.classes]}
+        for label, by_class in figures.items():
+            table[label] = [cell(by_class[code]) for code in chosen.classes]
+        for name, values in of_papers.items():
+            table[f"*{name}*"] = [
+                as_printed(values[code]) if code in values else "" for code in chosen.classes
+            ]
+        st.table(table, border="horizontal", hide_index=True)
+
+
+def show_differences(chosen: Chosen, papers: Sequence[str]) -> None:
+    if len(chosen.evaluations) < 2:
+        st.info("Differences need two models or runs.", icon=":material/compare:")
+        return
+    left, right = st.columns(2, gap="medium")
+    figures = [row.figure for row in table_rows(chosen.key, chosen)]
+    figures += [Figure(m, c) for m in ("recall", "precision", "roc_auc") for c in chosen.classes]
+    figure = left.selectbox(
+        "Figure",
+        list(dict.fromkeys(figures)),
+        format_func=lambda figure: figure.title,
+        key="difference-of",
+    )
+    test = right.segmented_control(
+        "Test",
+        tests_for(figure),
+        format_func={"bootstrap": "Paired bootstrap"}.get,
+        default="bootstrap",
+        required=True,
+        key=f"test-of-{tests_for(figure)[-1]}",
+    )
+    try:
+        found = pairs(chosen.key, figure, test, chosen)
+    except compare.NotComparable as error:
+        st.error(str(error), icon=":material/block:")
+        return
+    names = list(chosen.labels)
+    differences, p_values = np.zeros((2, len(names), len(names)))
+    for pair in found:
+        i, j = names.index(pair.first), names.index(pair.second)
+        differences[j, i] = pair.comparison.difference.value
+        differences[i, j] = -pair.comparison.difference.value
+        p_values[i, j] = p_values[j, i] = pair.adjusted_p
+    matrix = plots_compare.significance_matrix(
+        list(chosen.labels.values()), differences, p_values, figure.title
+    )
+    show_figure(matrix, " ".join(f"{pair.sentence}." for pair in found), "differences")
+    better = "orange is better" if figure.higher_is_better else "purple is better"
+    st.caption(
+        f"Shaded where the difference is more than chance (p < 0.05 after Holm's correction for "
+        f"{len(found)} pairs): orange is higher, purple is lower; {better}."
+    )
+    if len(found) <= 3:
+        st.markdown("\n".join(f"- {pair.sentence}." for pair in found))
+    st.table(
+        [difference_row(pair, chosen.labels) for pair in found],
+        border="horizontal",
+        hide_index=True,
+        alt="Every pair with its difference and p-value.",
+    )
+
+
+def tests_for(figure: Figure) -> list[str]:
+    if figure.metric == "accuracy":
+        return ["bootstrap", "McNemar"]
+    if figure.metric in ("roc_auc", "malignancy_roc_auc"):
+        return ["bootstrap", "DeLong"]
+    return ["bootstrap"]
+
+
+def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]:
+    difference = pair.comparison.difference
+    interval = ""
+    if math.isfinite(difference.low):
+        low, high = map(plots_compare.signed_figure, (difference.low, difference.high))
+        interval = f" :small[({low} to {high})]"
+    return {
+        "First": labels[pair.first],
+        "Second": labels[pair.second],
+        "Second minus first": plots_compare.signed_figure(difference.value) + interval,
+        "By itself": plots_compare.p_text(pair.comparison.p_value),
+        "Corrected": plots_compare.p_text(pair.adjusted_p),
+        "Difference": "**more than chance**" if pair.holds else "within chance",
+    }
+
+
+def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
+    measured = [one for one in chosen.evaluations if one.cost]
+    if not measured:
+        st.info(
+            "The cost of these models was not measured. Measure them together, so that their "
+            "times can be compared: `python -m dermsa evaluate --model NAME --save` measures all.",
+            icon=":material/timer:",
+        )
+        return
+    metric = st.segmented_control(
+        "Quality",
+        QUALITIES,
+        format_func=lambda name: METRICS[name].title,
+        default=QUALITIES[0],
+        required=True,
+        key="quality",
+    )
+    points = {
+        chosen.labels[one.model]: Priced(
+            one.interval(metric), one.cost.answer_p50, one.cost.parameters
+        )
+        for one in measured
+    } | published_points(papers, metric)
+    figure = plots_compare.trade(points, METRICS[metric].title)
+    show_figure(figure, describe_points(points, METRICS[metric].title), "cost")
+    st.table(
+        [cost_row(chosen.labels[one.model], one.cost) for one in measured],
+        border="horizontal",
+        hide_index=True,
+        alt="Size, arithmetic, time and memory.",
+    )
+    together = {frozenset(one.cost.measured_with) for one in measured}
+    if len(together) > 1:
+        st.warning(
+            "These times were not measured together, so they may differ for other reasons than "
+            "the models.",
+            icon=":material/timer:",
+        )
+    cost = measured[0].cost
+    st.caption(
+        f"An answer is the mean over mirrored views. Times in the served form on "
+        f"{cost.processor}, {cost.threads} threads, models taking turns; the line joins those "
+        "that no other one beats. Open diamonds are published, under another protocol."
+    )
+
+
+def published_points(papers: Sequence[str], metric: str) -> dict[str, Priced]:
+    points = {}
+    for title in papers:
+        of = published_models()[title]
+        if (metric, None) in of and ("parameters", None) in of:
+            quality = Interval(of[metric, None].value, math.nan, math.nan, of[metric, None].n or 0)
+            points[title] = Priced(quality, None, of["parameters", None].value, published=True)
+    return points
+
+
+def describe_points(points: dict[str, Priced], title: str) -> str:
+    parts = (
+        f"{name}: {interval_text(point.quality)}"
+        + (f", {point.milliseconds:.1f} ms" if point.milliseconds else "")
+        + (f", {point.parameters:,.0f} parameters" if point.parameters else "")
+        for name, point in points.items()
+    )
+    return f"{title} against cost. " + "; ".join(parts) + "."
+
+
+def cost_row(label: str, cost) -> dict[str, str]:
+    return {
+        "Model": label,
+        "Parameters": f"{cost.parameters / 1e6:.2f} M",
+        "File": f"{cost.file_bytes / 1e6:.1f} MB",
+        "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
+        "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
+        "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
+        f"{cost.views} views)]",
+        "Images/s": f"{cost.images_per_second:.0f}",
+        "Peak memory": f"{cost.peak_memory / 1e6:.0f} MB",
+        "Training, s/epoch": f"{cost.seconds_per_epoch:.0f}" if cost.seconds_per_epoch else "",
+    }
+
+
+def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
+    with_groups = [one for one in chosen.evaluations if one.groups]
+    if not with_groups:
+        st.info("These evaluations have no subgroups.", icon=":material/groups:")
+        return
+    first = with_groups[0]
+    left, right = st.columns(2, gap="medium")
+    property_ = left.segmented_control(
+        "Group by",
+        list(dict.fromkeys(group.property for group in first.groups)),
+        format_func=subgroups.PROPERTIES.get,
+        default=first.groups[0].property,
+        required=True,
+        key="group-by",
+    )
+    metric = right.selectbox(
+        "Figure",
+        list(first.groups[0].intervals),
+        format_func=subgroups.TITLES.get,
+        key="group-figure",
+    )
+    groups = [group for group in first.groups if group.property == property_]
+    titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
+    figures = {
+        chosen.labels[one.model]: {
+            titles[group.value]: group.intervals[metric]
+            for group in one.groups
+            if group.property == property_ and math.isfinite(group.intervals[metric].value)
+        }
+        for one in with_groups
+    }
+    small = [titles[group.value] for group in groups if group.small]
+    defined = [title for title in titles.values() if any(title in of for of in figures.values())]
+    title = subgroups.TITLES[metric]
+    figure = plots_compare.interval_rows(figures, title, small, defined)
+    show_figure(figure, plots_compare.describe(title, figures), "groups")
+    missing = [title for title in titles.values() if title not in defined]
+    st.caption(
+        f"Grey: fewer than {subgroups.SMALL} lesions. "
+        + (f"Not defined for: {'; '.join(missing)}. " if missing else "")
+        + "Groups differ in their mix of diagnoses, which moves these figures, too:"
+    )
+    mix = {"Group": [group.value.capitalize() for group in groups]}
+    mix |= {"Photos": [group.n for group in groups], "Lesions": [g.n_lesions for g in groups]}
+    mix |= {code: [group.by_class[code] for group in groups] for code in chosen.classes}
+    with st.expander("Diagnoses in each group"):
+        st.table(mix, border="horizontal", hide_index=True)
+
+
+def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
+    measured = [one for one in chosen.evaluations if one.attention]
+    if not measured:
+        st.info(
+            "The maps of these models were not measured; that needs the lesion masks of HAM10000. "
+            "`python -m dermsa evaluate --model NAME --save` measures them where the masks are.",
+            icon=":material/center_focus_strong:",
+        )
+        return
+    left, right = st.columns([2, 1], gap="medium")
+    measure = left.segmented_control(
+        "Measure",
+        list(attention_quality.MEASURES),
+        format_func=attention_quality.MEASURES.get,
+        default=next(iter(attention_quality.MEASURES)),
+        required=True,
+        key="map-measure",
+    )
+    of_class = right.selectbox(
+        "Lesions",
+        [None, *chosen.classes],
+        format_func=lambda code: NAMES.get(code, code) if code else "All",
+        key="map-class",
+    )
+    figures = {
+        chosen.labels[one.model]: {
+            title: found.measures[measure]
+            for kind, title in attention_quality.KINDS.items()
+            if (found := one.attention.of(kind, of_class)) and measure in found.measures
+        }
+        for one in measured
+    }
+    title = attention_quality.MEASURES[measure]
+    show_figure(
+        plots_compare.interval_rows(figures, title),
+        plots_compare.describe(title, figures),
+        "attention",
+    )
+    area = measured[0].attention.lesion_area
+    st.caption(
+        f"Measured on {measured[0].attention.images:,} photos with a lesion mask, deletion and "
+        f"insertion on {measured[0].attention.curve_images:,}. The lesions cover "
+        f"{percent(area.value)} of the photos, which is what an even map would score in the first "
+        "measure; “centre of the photo” is a blob in the middle, which explains nothing."
+    )
+    show_removal(chosen, measured)
+    show_agreement(chosen, measured)
+
+
+def show_removal(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+    kind = st.segmented_control(
+        "Blur or restore pixels in the order of",
+        list(attention_quality.KINDS),
+        format_func=attention_quality.KINDS.get,
+        default="soft_attention",
+        required=True,
+        key="map-kind",
+    )
+    found = {
+        chosen.labels[one.model]: curve
+        for one in measured
+        for curve in one.attention.curves
+        if curve.kind == kind
+    }
+    if not found:
+        st.info("This kind of map was not measured.")
+        return
+    show_figure(
+        plots_compare.removal_curves(found),
+        f"Mean probability of the diagnosis by {attention_quality.KINDS[kind]}. "
+        + " ".join(
+            f"{name}: deletion to {curve.deletion[-1]:.2f}, insertion to {curve.insertion[-1]:.2f}."
+            for name, curve in found.items()
+        ),
+        "removal",
+    )
+
+
+def show_agreement(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+    kinds = attention_quality.KINDS
+    table: dict[str, list[str]] = {"Agreement of the maps": []}
+    by_pair = {
+        (one.first, one.second): one
+        for one in measured[0].attention.agreements
+        if one.of_class is None
+    }
+    table["Agreement of the maps"] = [f"{kinds[a]} and {kinds[b].lower()}" for a, b in by_pair]
+    for one in measured:
+        own = {(a.first, a.second): a for a in one.attention.agreements if a.of_class is None}
+        table[chosen.labels[one.model]] = [
+            cell(own[pair].correlation) if pair in own else "" for pair in by_pair
+        ]
+    if by_pair:
+        st.table(table, border="horizontal", hide_index=True)
+        st.caption("Rank correlation over the positions of a photo, 1 where two maps agree.")
+
+
+# --- cases --------------------------------------------------------------------------------------
+
+CASES = {
+    "disagree": "Models disagree",
+    "wrong": "Wrong with confidence",
+    "all wrong": "All are wrong",
+}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def cases_of(key: str, _chosen: Chosen) -> pd.DataFrame:
+    return compare.disagreements(_chosen.evaluations)
+
+
+@st.fragment
+def show_cases(chosen: Chosen, papers: Sequence[str]) -> None:
+    left, right = st.columns([1.4, 1], gap="medium")
+    which = left.segmented_control(
+        "Cases",
+        list(CASES),
+        format_func=CASES.get,
+        default="disagree" if len(chosen.evaluations) > 1 else "wrong",
+        required=True,
+        key="cases",
+    )
+    truth = right.selectbox(
+        "Truth",
+        [None, *chosen.classes],
+        format_func=lambda code: NAMES.get(code, code) if code else "Any",
+        key="cases-truth",
+    )
+    table = filtered(cases_of(chosen.key, chosen), which, truth, len(chosen.evaluations))
+    if table.empty:
+        st.info("There is no such case.", icon=":material/task_alt:")
+        return
+    dataset, why = photos_of(chosen.evaluations[0].dataset, str(data_root()))
+    if why:
+        st.info(
+            f"The photos cannot be shown: {why} The cases stand in the table.",
+            icon=":material/hide_image:",
+        )
+    opened_case = st.session_state.get("case")
+    if opened_case in set(table["image_id"]):
+        show_case(chosen, table[table["image_id"] == opened_case].iloc[0], dataset)
+    pages = math.ceil(len(table) / PER_PAGE)
+    st.markdown(f"**{len(table):,} cases**, the most confident mistakes first")
+    page = st.pagination(pages, key=f"page-{which}-{truth}") if pages > 1 else 1
+    shown = table.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
+    columns = st.columns(4, gap="small")
+    for place, (_, case) in enumerate(shown.iterrows()):
+        with columns[place % 4], st.container(border=True):
+            show_card(chosen, case, dataset)
+
+
+def filtered(table: pd.DataFrame, which: str, truth: str | None, models: int) -> pd.DataFrame:
+    chosen = {
+        "disagree": table["disagree"],
+        "wrong": table["wrong"] > 0,
+        "all wrong": table["wrong"] == models,
+    }[which]
+    if truth:
+        chosen &= table["truth"] == truth
+    return table[chosen].sort_values("wrong_confidence", ascending=False, kind="stable")
+
+
+@st.cache_resource(max_entries=2, show_spinner="Looking for the photos")
+def photos_of(dataset: str, root: str) -> tuple[dict[str, str], str]:
+    """Paths of the photos by image id, or why there are none."""
+    from dermsa.datasets import registry
+
+    try:
+        table = registry.read(dataset).table
+    except (DatasetError, ValueError) as error:
+        return {}, str(error)
+    return dict(zip(table["image_id"], table["path"], strict=True)), ""
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def thumbnail(path: str) -> np.ndarray:
+    return images.load(path, THUMBNAIL_SIDE)
+
+
+def show_card(chosen: Chosen, case: pd.Series, dataset: dict[str, str]) -> None:
+    """One case of the gallery: photo, truth, and what each model said."""
+    image_id = case["image_id"]
+    if image_id in dataset:
+        alt = f"{image_id}, {NAMES.get(case['truth'], case['truth'])}."
+        st.image(thumbnail(dataset[image_id]), width="stretch", alt=alt)
+    lines = [f"**{NAMES.get(case['truth'], case['truth'])}**"]
+    lines += [
+        f":small[{chosen.labels[one.model]}: {said(case, one.model)}]" for one in chosen.evaluations
+    ]
+    st.markdown("  \n".join(lines))
+    st.button(
+        f"Open {image_id}",
+        icon=":material/open_in_full:",
+        key=f"open-{image_id}",
+        on_click=lambda: st.session_state.update(case=image_id),
+        width="stretch",
+    )
+
+
+def said(case: pd.Series, model: str) -> str:
+    """The diagnosis of a model with its probability, marked where it is wrong."""
+    code = case[f"{model} diagnosis"]
+    sign = "✓" if code == case["truth"] else "✗"
+    return f"{sign} {code} {percent(case[f'{model} probability'])}"
+
+
+def show_case(chosen: Chosen, case: pd.Series, dataset: dict[str, str]) -> None:
+    """One case in full: truth, patient, probabilities and, where the photo is there, maps."""
+    image_id = case["image_id"]
+    with st.container(border=True):
+        heading, close = st.columns([5, 1], vertical_alignment="center")
+        heading.subheader(f"{image_id}: {NAMES.get(case['truth'], case['truth'])}", anchor=False)
+        close.button(
+            "Close",
+            icon=":material/close:",
+            on_click=lambda: st.session_state.pop("case", None),
+            width="stretch",
+        )
+        age = UNKNOWN if math.isnan(case["age"]) else f"{case['age']:g}"
+        facts = {"Lesion": case["lesion_id"], "age": age, "sex": case["sex"]}
+        facts |= {"site": case["localization"], "confirmed by": case["dx_type"]}
+        st.caption(", ".join(f"{name} {value or UNKNOWN}" for name, value in facts.items()))
+        answers = chosen.by_label(lambda one: one.predictions.probabilities[case["row"]])
+        diagnoses = {}
+        if image_id in dataset:
+            patient = Patient(
+                None if math.isnan(case["age"]) else float(case["age"]),
+                case["sex"] or UNKNOWN,
+                case["localization"] or UNKNOWN,
+            )
+            content = Path(dataset[image_id]).read_bytes()
+            models = [one.model for one in chosen.evaluations if one.kind == "model"]
+            diagnoses = answers_of(models, content, patient)
+        show_figure(
+            plots_compare.answer_bars(chosen.classes, answers),
+            describe_answers(chosen.classes, answers),
+            "case",
+        )
+        if diagnoses:
+            show_maps(diagnoses, chosen.labels, "case", case["truth"])
+        runs = [chosen.labels[one.model] for one in chosen.evaluations if one.kind == "run"]
+        if runs and image_id in dataset:
+            st.caption(f"Runs have no served form to draw maps with: {', '.join(runs)}.")
+
+
+# --- one photo through all ----------------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner="Opening the models")
+def opened(name: str, folder: str, sha256: str) -> AnyPredictor:
+    """A model, warm after a first pass, so that its first time is no worse than the next."""
+    predictor = open_predictor(name)
+    predictor.diagnose([np.full((96, 128, 3), 128, np.uint8)])
+    return predictor
+
+
+@st.cache_resource
+def one_at_a_time() -> threading.Lock:
+    """Several pages that compute at once would only slow each other down."""
+    return threading.Lock()
+
+
+def answers_of(models: Sequence[str], photo: bytes, patient: Patient) -> dict[str, Diagnosis]:
+    """The diagnosis of each model that can be opened; says what is wrong with the others.
+
+    Kept in the session for the last photo of each view, never shared: it may be a patient's.
+    """
+    digest = hashlib.sha256(photo).hexdigest()
+    kept = st.session_state.setdefault("answers", {})
+    if kept.get("photo") != (digest, patient):
+        kept.clear()
+        kept["photo"] = (digest, patient)
+    diagnoses = {}
+    for name in models:
+        try:
+            sha256 = hashlib.sha256(
+                (store.weights_folder() / name / store.CARD).read_bytes()
+            ).hexdigest()
+            predictor = opened(name, str(store.weights_folder()), sha256)
+            if (name, sha256) not in kept:
+                with one_at_a_time():
+                    kept[name, sha256] = predictor.diagnose([photo], patient)
+            diagnoses[name] = kept[name, sha256]
+        except (store.ModelError, OSError) as error:
+            st.error(str(error), icon=":material/block:")
+    return diagnoses
+
+
+def show_one_photo(names: Sequence[str]) -> None:
+    served = [name for name in names if name in store.model_names()]
+    if not served:
+        st.info(
+            "Choose models above; runs have to be exported before they can answer.",
+            icon=":material/deployed_code:",
+        )
+        return
+    show_photo(served)
+
+
+@st.fragment
+def show_photo(served: Sequence[str]) -> None:
+    left, right = st.columns([1, 1.3], gap="medium")
+    with left:
+        photo = ask_for_photo()
+    with right:
+        patient = ask_for_patient()
+    if photo is None or patient is None:
+        st.info("Add a photo to send it through all models.", icon=":material/add_a_photo:")
+        return
+    try:
+        diagnoses = answers_of(served, photo, patient)
+    except images.ImageRefused as error:
+        st.error(str(error), icon=":material/block:")
+        return
+    if not diagnoses:
+        return
+    labels = comparison_report.labels(list(served))
+    by_classes: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+    for name, diagnosis in diagnoses.items():
+        by_classes.setdefault(diagnosis.classes, {})[labels[name]] = diagnosis.probabilities
+    for place, (classes, answers) in enumerate(by_classes.items()):
+        figure = plots_compare.answer_bars(classes, answers)
+        show_figure(figure, describe_answers(classes, answers), f"photo-{place}")
+    st.table(
+        [answer_row(labels[name], diagnosis) for name, diagnosis in diagnoses.items()],
+        border="horizontal",
+        hide_index=True,
+        alt="What each model answers, and how long it took.",
+    )
+    show_maps(diagnoses, labels, "photo")
+
+
+def ask_for_photo() -> bytes | None:
+    source = st.segmented_control(
+        "Photo of a lesion",
+        ["upload", "sample"],
+        format_func={
+            "upload": ":material/upload: Upload",
+            "sample": ":material/collections: Sample",
+        }.get,
+        default="upload",
+        required=True,
+        key="photo-source",
+    )
+    if source == "sample":
+        drawn = {sample.title: sample for sample in samples.drawn_samples()}
+        title = st.selectbox(
+            "Sample lesion",
+            list(drawn),
+            index=None,
+            placeholder="Choose a lesion",
+            key="photo-sample",
+            on_change=fill_in_patient,
+            help="Drawings, which come from no patient. Choosing one also fills in its patient.",
+        )
+        return next(iter(drawn[title].photos().values())) if title else None
+    file = st.file_uploader(
+        "Photo of a lesion",
+        ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"],
+        label_visibility="collapsed",
+        key="photo-upload",
+    )
+    return file.getvalue() if file else None
+
+
+def fill_in_patient() -> None:
+    drawn = {sample.title: sample.patient for sample in samples.drawn_samples()}
+    patient = drawn.get(st.session_state["photo-sample"], Patient())
+    st.session_state["photo-age"] = "" if patient.age is None else f"{patient.age:g}"
+    st.session_state["photo-sex"] = patient.sex
+    st.session_state["photo-localization"] = patient.localization
+
+
+def ask_for_patient() -> Patient | None:
+    """The patient, or None after showing what is wrong."""
+    age, sex, site = st.columns([1, 1, 1.4], gap="small")
+
+    def choices(values: Sequence[str]) -> list[str]:
+        return [UNKNOWN, *(value for value in values if value != UNKNOWN)]
+
+    given = (
+        age.text_input("Age in years", placeholder=UNKNOWN, key="photo-age"),
+        sex.selectbox("Sex", choices(SEXES), format_func=str.capitalize, key="photo-sex"),
+        site.selectbox(
+            "Site of the lesion",
+            choices(LOCALIZATIONS),
+            format_func=str.capitalize,
+            key="photo-localization",
+        ),
+    )
+    try:
+        patient, warnings = parse(*given)
+    except PatientError as error:
+        st.error(str(error), icon=":material/block:")
+        return None
+    for warning in warnings:
+        st.warning(warning)
+    return patient
+
+
+def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
+    triage = diagnosis.triage
+    novelty = diagnosis.photos[0].novelty
+    return {
+        "Model": label,
+        "Most probable": NAMES[diagnosis.best],
+        "Probability": percent(diagnosis.probabilities.max()),
+        "Malignant": "" if diagnosis.malignancy is None else percent(diagnosis.malignancy),
+        "Referral": ""
+        if triage is None
+        else ("refer" if triage.refer else "none") + f" :small[(from {percent(triage.threshold)})]",
+        "Unlike its training": "yes" if novelty and novelty.unfamiliar else "no" if novelty else "",
+        "Time": f"{1000 * diagnosis.seconds:.0f} ms",
+    }
+
+
+def describe_answers(classes: Sequence[str], answers: dict[str, np.ndarray]) -> str:
+    return " ".join(
+        f"{label}: {plots.describe_probabilities(classes, probabilities)}"
+        for label, probabilities in answers.items()
+    )
+
+
+@st.fragment
+def show_maps(
+    diagnoses: dict[str, Diagnosis], labels: dict[str, str], key: str, truth: str | None = None
+) -> None:
+    """Attention and evidence of every model beside each other, under the same controls."""
+    classes = list(dict.fromkeys(code for one in diagnoses.values() for code in one.classes))
+    likely = truth or max(diagnoses.values(), key=lambda one: one.probabilities.max()).best
+    left, right = st.columns(2, gap="medium")
+    opacity = left.slider(
+        "Opacity of the overlays", 0, 100, 50, format="%d %%", key=f"opacity-{key}"
+    )
+    code = right.selectbox(
+        "Evidence for",
+        classes,
+        index=classes.index(likely),
+        format_func=lambda code: NAMES.get(code, code),
+        key=f"evidence-{key}-{likely}",
+    )
+    grids = [
+        one.photos[0].evidence_grid
+        for one in diagnoses.values()
+        if one.photos[0].evidence_grid is not None
+    ]
+    limit = plots.evidence_limit(grids)
+    for start in range(0, len(diagnoses), 3):
+        columns = st.columns(min(3, max(2, len(diagnoses))), gap="small")
+        chosen = list(diagnoses.items())[start : start + 3]
+        for column, (name, diagnosis) in zip(columns, chosen, strict=False):
+            with column:
+                show_map(labels[name], diagnosis, code, opacity / 100, limit)
+    legend, evidence = st.columns(2, gap="medium")
+    config = {"staticPlot": True}
+    with legend:
+        st.plotly_chart(
+            plots.attention_legend(plots.COLOUR_SCALES[0]),
+            config=config,
+            key=f"attention-legend-{key}",
+            alt="Attention, from little to much.",
+        )
+    with evidence:
+        st.plotly_chart(
+            plots.evidence_legend(limit),
+            config=config,
+            key=f"evidence-legend-{key}",
+            alt="Purple is against, orange is for.",
+        )
+
+
+def show_map(label: str, diagnosis: Diagnosis, code: str, opacity: float, limit: float) -> None:
+    photo = diagnosis.photos[0]
+    st.markdown(f"**{label}**")
+    if photo.attention_map is None:
+        st.caption("This model has no attention.")
+    else:
+        overlay = plots.attention_overlay(photo.rgb, photo.attention_map, opacity, crop=photo.crop)
+        st.image(overlay, width="stretch", alt=f"The lesion under the attention of {label}.")
+    if photo.evidence_grid is None or code not in diagnosis.classes:
+        st.caption("This model has no evidence map of this diagnosis.")
+        return
+    k = diagnosis.classes.index(code)
+    evidence = evidence_at_image_size(photo.evidence_grid[[k]], photo.crop, photo.rgb.shape[:2])
+    overlay = plots.evidence_overlay(photo.rgb, evidence[0], opacity, limit)
+    alt = f"The lesion with the evidence of {label} for and against {NAMES.get(code, code)}."
+    st.image(overlay, width="stretch", alt=alt)
+    if diagnosis.explained_by:
+        st.caption(f"Maps of its member {diagnosis.explained_by}.")
+
+
+# --- papers -------------------------------------------------------------------------------------
+
+
+def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
+    if not papers:
+        st.info("Choose published models above.", icon=":material/menu_book:")
+        return
+    left, right = st.columns(2, gap="medium")
+    model = left.selectbox(
+        "Measured",
+        [one.model for one in chosen.evaluations],
+        format_func=chosen.labels.get,
+        key="papers-measured",
+    )
+    title = right.selectbox("Published", papers, key="papers-published")
+    evaluation_ = next(one for one in chosen.evaluations if one.model == model)
+    rows = published.beside(evaluation_, published_models()[title].values())
+    st.table(
+        [
+            {
+                "Figure": Figure(row.published.metric, row.published.of_class).title,
+                "Published": as_printed(row.published.value)
+                + (f" :small[n = {row.published.n:,}]" if row.published.n else ""),
+                "Measured": cell(row.measured) + f" :small[n = {row.measured.n:,}]",
+                "Difference": plots_compare.signed_figure(row.difference),
+                "Published lies": "in the interval" if row.inside else "outside",
+            }
+            for row in rows
+        ],
+        border="horizontal",
+        hide_index=True,
+        alt="Published figures beside those measured.",
+    )
+    source = published.SOURCES[next(iter(published_models()[title].values())).source]
+    sentences = dict.fromkeys(
+        sentence for row in rows for sentence in (row.caveat, row.published.meaning) if sentence
+    )
+    st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    link = f" [{source.link}]({source.link})" if source.link else ""
+    st.caption(f"{source.title}.{link}")
+
+
+VIEWS = {
+    "Curves": show_curves,
+    "Confusion": show_confusions,
+    "Diagnoses": show_diagnoses,
+    "Differences": show_differences,
+    "Cost": show_cost,
+    "Groups": show_groups,
+    "Attention": show_attention,
+    "Cases": show_cases,
+    "One photo": None,  # asks for models alone; see `main`
+    "Papers": show_papers,
+}
+
+
+# --- downloads ----------------------------------------------------------------------------------
+
+
+def show_downloads(chosen: Chosen) -> None:
+    rows = table_rows(chosen.key, chosen)
+    names = list(chosen.labels.values())
+    files = (
+        ("All figures (CSV)", "dermsa-comparison.csv", lambda: csv_of(chosen)),
+        (
+            "Table (LaTeX)",
+            "dermsa-comparison.tex",
+            lambda: comparison_report.latex_table(
+                rows, names, what_was_tested(chosen.evaluations[0])
+            ),
+        ),
+        ("Report (HTML)", "dermsa-comparison.html", lambda: report_of(chosen)),
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for label, file_name, content in files:
+            st.download_button(
+                label,
+                content,
+                file_name,
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"download-{file_name}",
+            )
+        st.segmented_control(
+            "Figures are saved as",
+            ["svg", "png"],
+            format_func=str.upper,
+            default="svg",
+            required=True,
+            key="figure-format",
+            help="By the camera at the top right of each figure.",
+        )
+
+
+def csv_of(chosen: Chosen) -> str:
+    return comparison_report.csv_table(chosen.evaluations)
+
+
+def report_of(chosen: Chosen) -> str:
+    predictions = chosen.predictions
+    recalls = chosen.by_label(
+        lambda one: {code: one.interval("recall", code) for code in one.classes}
+    )
+    malignant = chosen.evaluations[0].predictions.malignant
+    of_class = None if malignant else chosen.classes[0]
+    prefix = "" if of_class else "malignancy_"
+    areas = {
+        name: chosen.by_label(lambda one, name=name: one.interval(prefix + name, of_class))
+        for name in ("roc_auc", "average_precision")
+    }
+    Section = comparison_report.Section
+    sections = [
+        Section(
+            f"Curves: {NAMES[of_class] if of_class else 'malignant or not'}",
+            figure=plots_compare.curves(predictions, of_class, areas),
+            alt=describe_areas(areas),
+        ),
+        Section(
+            "Sensitivity by diagnosis",
+            figure=plots_compare.class_bars(recalls, title="Sensitivity"),
+            alt=plots_compare.describe("Sensitivity", recalls),
+        ),
+        Section(
+            "Confusion matrices",
+            figure=plots_compare.confusions(predictions),
+            alt=plots_compare.describe_confusions(predictions),
+        ),
+    ]
+    if len(chosen.evaluations) > 1:
+        figures = [Figure("macro_recall"), Figure("accuracy")]
+        figures += [Figure("recall", "mel")] if "mel" in chosen.classes else []
+        sentences = [
+            f"{pair.sentence}."
+            for figure in figures
+            for pair in pairs(chosen.key, figure, "bootstrap", chosen)
+        ]
+        sections.insert(0, Section("What differs", sentences))
+    rows = table_rows(chosen.key, chosen)
+    return comparison_report.html_report(rows, chosen.evaluations, sections)
+
+
+if PagesManager.uses_pages_directory:
+    # A link to this page was the first thing that a fresh server was asked for: Streamlit then
+    # takes `pages/` for the whole app, and leaves out app.py.
+    PagesManager.uses_pages_directory = False
+    st.rerun()
+main()
