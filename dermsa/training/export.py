@@ -383,18 +383,16 @@ def card_readme(card: dict) -> str:
         line(f"ROC AUC: {names[code]}", per_class["roc_auc"][code]) for code in card["classes"]
     ]
     test = card["data"]["parts"]["test"]
-    training = card["training"]
     return f"""# {card["name"]}
 
-{_in_words(card["architecture"])}, {card["views"]} mirrored view(s) a photo.
+{_what_it_is(card)}
 
 {card["intended_use"]} Licence: {card["licence"]}
 
 Trained on {card["data"]["parts"]["train"]["images"]} images of {_title(card["data"]["name"])}, \
-protocol `{card["protocol"]["name"]}`: {card["protocol"]["description"]} Epoch \
-{training["chosen_epoch"]} of {training["epochs_done"]} was chosen on validation; temperature and \
-thresholds as well. Measured on {test["images"]} images of {test["lesions"]} test lesions; \
-95 % intervals from a bootstrap over lesions:
+protocol `{card["protocol"]["name"]}`: {card["protocol"]["description"]} {_what_was_chosen(card)} \
+Measured on {test["images"]} images of {test["lesions"]} test lesions; 95 % intervals from a \
+bootstrap over lesions:
 
 | Metric | Value | 95 % interval | n |
 |---|---|---|---|
@@ -403,6 +401,28 @@ thresholds as well. Measured on {test["images"]} images of {test["lesions"]} tes
 {"".join(note + chr(10) * 2 for note in card["notes"])}\
 Everything else, down to the hashes, is in `card.json`.
 """
+
+
+def _what_it_is(card: dict) -> str:
+    architecture = card["architecture"]
+    if "members" in card:
+        members = [f"{member['model']} ({member['weight']:.1%})" for member in card["members"]]
+        return (
+            f"An ensemble: the mean of the calibrated probabilities of {', '.join(members)}, with "
+            f"these weights; {architecture['parameters']:,} parameters in all."
+        )
+    return f"{_in_words(architecture)}, {card['views']} mirrored view(s) a photo."
+
+
+def _what_was_chosen(card: dict) -> str:
+    if "members" in card:
+        weights = "Weights, temperature" if card["weighting"] == "fitted" else "Temperature"
+        return f"{weights} and thresholds were chosen on validation."
+    training = card["training"]
+    return (
+        f"Epoch {training['chosen_epoch']} of {training['epochs_done']} was chosen on validation; "
+        "temperature and thresholds as well."
+    )
 
 
 def _in_words(architecture: dict) -> str:
