@@ -57,11 +57,18 @@ def top(tensor: keras.KerasTensor, classes: int, dropout: float = 0.0) -> keras.
 
 
 def torch_conv(
-    tensor: keras.KerasTensor, filters: int, kernel: int, stride: int = 1, *, name: str, **kwargs
+    tensor: keras.KerasTensor,
+    filters: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    name: str,
+    layer: type[layers.Conv2D] = layers.Conv2D,
+    **settings,
 ) -> keras.KerasTensor:
     """A convolution without bias that pads `kernel // 2` on every side, as PyTorch's do.
 
-    TensorFlow's "same" pads a strided convolution on the lower right only; weights trained with
+    TensorFlow's "same" pads a strided convolution on the lower right first; weights trained with
     one kind of padding answer differently with the other.
     """
     padding = "same"
@@ -69,9 +76,17 @@ def torch_conv(
         padding = "valid"
         if kernel > 1:
             tensor = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(tensor)
-    return layers.Conv2D(filters, kernel, stride, padding, use_bias=False, name=name, **kwargs)(
-        tensor
+    convolution = layer(
+        filters,
+        kernel,
+        stride,
+        padding,
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+        **settings,
     )
+    return convolution(tensor)
 
 
 def torch_batchnorm(tensor: keras.KerasTensor, *, name: str) -> keras.KerasTensor:

@@ -6,11 +6,11 @@
 
 Built as its authors' ImageNet weights in PyTorch are: 48,955,416 trainable parameters with 1000
 classes. None of the papers cut it anywhere but at its end. It takes squares from 32 pixels on.
-The grouped convolutions are plain `Conv2D(groups=32)`, which TensorFlow trains on a CPU, too.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import keras
@@ -53,7 +53,9 @@ def _block(tensor: keras.KerasTensor, filters: int, stride: int, name: str) -> k
         skip = _conv_bn(tensor, filters, 1, stride, name=f"{name}_0")
     tensor = _conv_bn(tensor, filters // 2, 1, name=f"{name}_1")
     tensor = layers.ReLU(name=f"{name}_1_relu")(tensor)
-    tensor = _conv_bn(tensor, filters // 2, 3, stride, name=f"{name}_2", groups=GROUPS)
+    tensor = _conv_bn(
+        tensor, filters // 2, 3, stride, name=f"{name}_2", layer=GroupedConv2D, groups=GROUPS
+    )
     tensor = layers.ReLU(name=f"{name}_2_relu")(tensor)
     tensor = _conv_bn(tensor, filters, 1, name=f"{name}_3")
     tensor = _squeeze_and_excite(tensor, f"{name}_se")
@@ -75,3 +77,45 @@ def _conv_bn(
 ) -> keras.KerasTensor:
     tensor = own_network.torch_conv(tensor, filters, kernel, stride, name=f"{name}_conv", **kwargs)
     return own_network.torch_batchnorm(tensor, name=f"{name}_bn")
+
+
+@keras.saving.register_keras_serializable("dermsa")
+class GroupedConv2D(layers.Conv2D):
+    """`Conv2D(groups=...)` that trains on every device and exports to ONNX as one `Conv`.
+
+    Under TensorFlow, Keras compiles every grouped convolution with XLA, which no ONNX converter
+    can read. TensorFlow's own operation can be exported; but on a CPU some builds and types lack
+    its gradient (float16, or any without oneDNN). Only there the groups are convolved one by one.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if keras.backend.backend() != "tensorflow":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        convolve = functools.partial(
+            tf.nn.conv2d, strides=self.strides, padding=self.padding.upper()
+        )
+        if _tensorflow_differentiates_groups(inputs.dtype):
+            return convolve(inputs, kernel)
+        pairs = zip(
+            tf.split(inputs, self.groups, axis=-1),
+            tf.split(kernel, self.groups, axis=-1),
+            strict=True,
+        )
+        return tf.concat([convolve(part, filters) for part, filters in pairs], axis=-1)
+
+
+@functools.cache
+def _tensorflow_differentiates_groups(dtype) -> bool:
+    import tensorflow as tf
+
+    with tf.init_scope(), tf.GradientTape() as tape:
+        image, kernel = tf.ones((1, 1, 1, 4), dtype), tf.ones((1, 1, 2, 2), dtype)
+        tape.watch(image)
+        output = tf.nn.conv2d(image, kernel, 1, "VALID")
+        try:
+            tape.gradient(output, image)
+        except tf.errors.InvalidArgumentError:
+            return False
+    return True
