@@ -115,3 +115,14 @@ def read(name: str, root: str | os.PathLike | None = None) -> Dataset:
     """
     found = record(name)
     return complete(name, found.classes, found.listing(require_root(root)))
+
+
+def listed(name: str, root: str | os.PathLike | None = None) -> Dataset:
+    """The table of a data set alone, without `path`: enough to draw splits.
+
+    Raises:
+        ValueError: No such name.
+        DatasetError: A table is missing or not as expected.
+    """
+    found = record(name)
+    return Dataset(name, found.classes, found.listing(require_root(root)).table)

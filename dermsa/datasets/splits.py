@@ -16,6 +16,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ LEFT_OUT = "left_out"
 PLACES = (*PARTS, BOTH, LEFT_OUT)
 
 FOLDS = 5
+DATTA_SHARES = {"datta-85-15": 0.15, "datta-80-20": 0.20, "datta-70-30": 0.30}
 VALIDATION_SHARE = 0.15  # of the lesions that are not tested, where a protocol leaves it open
 
 PROTOCOLS = {
@@ -41,6 +43,8 @@ PROTOCOLS = {
     "many of them show lesions of the training part.",
     "datta-85-15": "After Datta et al. 2021: 15 % of the lesions that have a single photo, "
     "stratified by diagnosis, are tested; 15 % of the other lesions are for validation.",
+    "datta-80-20": "As datta-85-15, but 20 % of these lesions are tested.",
+    "datta-70-30": "As datta-85-15, but 30 % of these lesions are tested.",
     "isic2018": "The official test images of ISIC 2018 are tested; of HAM10000, grouped by lesion "
     "and stratified by diagnosis, 85 % of the lesions are for training and 15 % for validation.",
 }
@@ -212,7 +216,7 @@ def draw(dataset: Dataset, protocol: str, seed: int = 0, fold: int = 0) -> Split
     drawers = {
         "lesion": lesion_split,
         "image-90-10": image_split,
-        "datta-85-15": datta_split,
+        **{name: partial(datta_split, protocol=name) for name in DATTA_SHARES},
         "isic2018": isic2018_split,
     }
     return drawers[protocol](dataset, seed)
@@ -271,8 +275,8 @@ def image_split(dataset: Dataset, seed: int = 0) -> Split:
     return Split("image-90-10", seed, _places(dataset, "image_id", place_of))
 
 
-def datta_split(dataset: Dataset, seed: int = 0) -> Split:
-    """Draws the `datta-85-15` protocol.
+def datta_split(dataset: Dataset, seed: int = 0, protocol: str = "datta-85-15") -> Split:
+    """Draws the `datta-85-15` protocol, or one with another share of `DATTA_SHARES`.
 
     The test images come from the lesions with a single photo. How the paper's checkpoints were
     chosen is left open here: validation takes `VALIDATION_SHARE` of the other lesions, so that
@@ -281,10 +285,10 @@ def datta_split(dataset: Dataset, seed: int = 0) -> Split:
     lesions = _lesions(dataset.table)
     single = lesions[lesions["n"] == 1]
     random = np.random.default_rng(seed)
-    tested = _stratified(single["dx"], math.ceil(0.15 * len(single)), random)
+    tested = _stratified(single["dx"], math.ceil(DATTA_SHARES[protocol] * len(single)), random)
     place_of = _train_and_validation(lesions.drop(tested), random)
     place_of.update(dict.fromkeys(tested, "test"))
-    return Split("datta-85-15", seed, _places(dataset, "lesion_id", place_of))
+    return Split(protocol, seed, _places(dataset, "lesion_id", place_of))
 
 
 def isic2018_split(dataset: Dataset, seed: int = 0) -> Split:

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dermsa.taxonomy import HAM10000_CLASSES, LOCALIZATIONS, UNKNOWN
+from dermsa.taxonomy import HAM10000_CLASSES, ISIC2017_CLASSES, LOCALIZATIONS, UNKNOWN
 
 # What one unit of each pigment takes from red, green and blue (as an exponent).
 MELANIN = np.array([0.75, 1.20, 1.60], np.float32)  # in the upper skin: brown
@@ -78,8 +78,6 @@ def write_ham10000(
     if lesions_per_class < 1:
         raise ValueError(f"Expected at least 1 lesion per class. Received: {lesions_per_class}")
     folder = Path(folder)
-    for name in ("HAM10000_images", "HAM10000_segmentations"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(lesions_per_class * len(HAM10000_CLASSES)):
@@ -94,6 +92,66 @@ def write_ham10000(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    return folder
+
+
+def write_isic2017(
+    folder: str | Path,
+    lesions_per_class: int,
+    seed: int = 0,
+    size: tuple[int, int] = (256, 256),
+) -> Path:
+    """Write drawn lesions as a folder laid out like the training part of ISIC 2017, part 3.
+
+    Args:
+        folder, lesions_per_class, seed, size: as in `write_ham10000`; one photo a lesion.
+
+    Returns:
+        The folder, with `ISIC-2017_Training_Data/`, its metadata, the ground truth of part 3 and
+        the masks of part 1.
+    """
+    folder = Path(folder)
+    photos, masks = folder / "ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"
+    rng = np.random.default_rng(seed)
+    patients, truth = [], []
+    for number in range(lesions_per_class * len(ISIC2017_CLASSES)):
+        code, image_id = ISIC2017_CLASSES[number % len(ISIC2017_CLASSES)], f"SYN_{number:07d}"
+        rgb, mask = draw_lesion("bkl" if code == "sk" else code, int(rng.integers(2**31)), size)
+        _write_picture(photos / f"{image_id}.jpg", rgb)
+        _write_picture(folder / masks / f"{image_id}_segmentation.png", mask)
+        patient = _lesion_row(rng, number, code)
+        patients.append([image_id, patient["age"] or UNKNOWN, patient["sex"]])
+        truth.append([image_id, float(code == "mel"), float(code == "sk")])
+    header = ["image_id", "age_approximate", "sex"]
+    _write_csv(folder / "ISIC-2017_Training_Data_metadata.csv", [header, *patients])
+    header = ["image_id", "melanoma", "seborrheic_keratosis"]
+    _write_csv(folder / "ISIC-2017_Training_Part3_GroundTruth.csv", [header, *truth])
+    return folder
+
+
+def write_isic2018_test(
+    folder: str | Path,
+    lesions_per_class: int,
+    seed: int = 1,
+    size: tuple[int, int] = (336, 448),
+) -> Path:
+    """Write drawn lesions as a folder laid out like the official test part of ISIC 2018, task 3.
+
+    Args:
+        folder, lesions_per_class, seed, size: as in `write_ham10000`; one photo a lesion.
+
+    Returns:
+        The folder, with `ISIC2018_Task3_Test_Input/` and the challenge's ground truth.
+    """
+    folder = Path(folder)
+    rng = np.random.default_rng(seed)
+    rows = [["image", *(code.upper() for code in HAM10000_CLASSES)]]
+    for number in range(lesions_per_class * len(HAM10000_CLASSES)):
+        code, image_id = HAM10000_CLASSES[number % len(HAM10000_CLASSES)], f"SYT_{number:07d}"
+        rgb, _ = draw_lesion(code, int(rng.integers(2**31)), size)
+        _write_picture(folder / "ISIC2018_Task3_Test_Input" / f"{image_id}.jpg", rgb)
+        rows.append([image_id, *(float(code == other) for other in HAM10000_CLASSES)])
+    _write_csv(folder / "ISIC2018_Task3_Test_GroundTruth.csv", rows)
     return folder
 
 
@@ -446,8 +504,20 @@ def _second_look(
 
 
 def _write_photo(folder: Path, image_id: str, rgb: np.ndarray, mask: np.ndarray) -> None:
-    jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-    (folder / "HAM10000_images" / f"{image_id}.jpg").write_bytes(jpeg.tobytes())
-    png = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1]
-    name = f"{image_id}_segmentation.png"
-    (folder / "HAM10000_segmentations" / name).write_bytes(png.tobytes())
+    _write_picture(folder / "HAM10000_images" / f"{image_id}.jpg", rgb)
+    _write_picture(folder / "HAM10000_segmentations" / f"{image_id}_segmentation.png", mask)
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    """An RGB photo as JPEG, or a bool mask as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if picture.dtype == bool:
+        content = cv2.imencode(".png", picture.astype(np.uint8) * 255)[1]
+    else:
+        content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    path.write_bytes(content.tobytes())
+
+
+def _write_csv(path: Path, rows: list[list]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
