@@ -559,33 +559,90 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("check",), help="check: read every image once")
+    parser.add_argument(
+        "action",
+        choices=("check", "list"),
+        help="check: read every image and mask once; list: the data sets and their classes",
+    )
+    parser.add_argument("--dataset", metavar="NAME", default="ham10000", help="which (ham10000)")
+    parser.add_argument("--split", metavar="FILE", help="also look for lesions its parts share")
+    parser.add_argument("--protocol", metavar="NAME", help="draw this split instead of a file")
+    parser.add_argument("--seed", type=int, default=0, help="of the protocol's draw (0)")
+    parser.add_argument("--fold", type=int, default=0, help="which fold is tested (0)")
     _data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _data(options: argparse.Namespace) -> None:
-    from dermsa.datasets.check import check_ham10000
-    from dermsa.datasets.dataset import require_root
+    if options.action == "list":
+        _list_data(options)
+    else:
+        _check_data(options)
 
-    root = require_root(options.data)
-    report = check_ham10000(root)
+
+def _list_data(options: argparse.Namespace) -> None:
+    from dermsa.datasets.registry import DATASETS
+
+    records = [
+        {
+            "name": record.name,
+            "title": record.title,
+            "classes": list(record.classes),
+            "malignant": sorted(record.malignant),
+            "licence": record.licence,
+            "source": record.source,
+        }
+        for record in DATASETS.values()
+    ]
     if options.json:
-        print(json.dumps({**dataclasses.asdict(report), "problems": report.problems}, indent=1))
+        print(json.dumps(records, indent=1))
+        return
+    for record in records:
+        print(f"{record['name']:<15} {record['title']}")
+        print(f"{'':<15} {', '.join(record['classes'])}. {record['licence']}. {record['source']}")
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from dermsa.datasets import registry, splits
+    from dermsa.datasets.check import KINDS, check
+
+    if options.split and options.protocol:
+        raise ValueError("Give either --split or --protocol.")
+    split = None
+    if options.split:
+        split = splits.read_split(options.split)
+    elif options.protocol:
+        listed = registry.listed(options.dataset, options.data)
+        split = splits.draw(listed, options.protocol, options.seed, options.fold)
+    report = check(options.dataset, options.data, split)
+    if options.json:
+        print(json.dumps(report.plain(), indent=1))
         return
     print(
-        f"HAM10000 in {root}: {report.images} images of {report.lesions} lesions, "
-        f"{report.lesions_with_several_photos} of them with several photos."
+        f"{report.dataset} in {report.folder}: {report.images} images of {report.lesions} lesions, "
+        f"{report.lesions_with_several_photos} of them with several photos; {report.masks} lesion "
+        "masks."
     )
     for code, count in report.by_class.items():
-        print(f"  {code:<6} {count:>6} images")
+        print(f"  {code:<14} {count:>6} images")
+    for size, count in list(report.sizes.items())[:5]:
+        print(f"  {size:<14} {count:>6} images")
     for name, count in report.unknown.items():
-        print(f"  {name} unknown: {count} images")
-    for image_id in report.missing[:20]:
-        print(f"  missing: {image_id}")
-    for image_id, error in list(report.unreadable.items())[:20]:
-        print(f"  unreadable: {image_id}: {error}")
+        print(f"  {name + ' unknown':<21} {count:>6} images")
+    print("Looked for:")
+    for kind, rows in report.found.items():
+        print(f"  {KINDS[kind]:<66} {len(rows):>6}")
+        for row in rows[:5] if kind != "unknown_values" else ():
+            print("      " + ", ".join(_plainly(value) for value in row.values()))
+        if len(rows) > 5:
+            print("      ... all of them with --json")
+    if report.leakage:
+        print(report.leakage.sentence)
     print(" ".join(report.problems) or "Nothing is wrong with it.")
+
+
+def _plainly(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 # --- shared ----------------------------------------------------------------------------------
@@ -661,8 +718,10 @@ COMMANDS: dict[str, Command] = {
         _compare,
     ),
     "data": Command(
-        "Look a data set over: missing and unreadable images, unknown values.",
-        "  python -m dermsa data check\n  python -m dermsa data check --json",
+        "List the data sets, or look one over: damaged, repeated and mismatched files, leaks.",
+        "  python -m dermsa data list\n"
+        "  python -m dermsa data check --dataset isic2017 --json\n"
+        "  python -m dermsa data check --protocol image-90-10",
         _data_arguments,
         _data,
     ),
