@@ -254,6 +254,41 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
+# --- presets ---------------------------------------------------------------------------------
+
+
+def _presets_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="only this one, with its notes and all its figures"
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _presets(options: argparse.Namespace) -> None:
+    from dermsa.training import presets
+
+    named = presets.preset(options.name) if options.name else None
+    if options.json:
+        listed = [each.as_dict() for each in presets.PRESETS.values()]
+        print(json.dumps(named.as_dict() if named else listed, indent=1))
+        return
+    for each in [named] if named else presets.PRESETS.values():
+        figure = each.headline
+        print(
+            f"{each.name:<54}{each.backbone}, {each.cut}, {each.head}; {each.regime}; "
+            f"{figure.title} {figure.value:.3g}"
+        )
+    if named:
+        about = named.as_dict()
+        print(f"  {about['source']} {about['link']}".rstrip())
+        print(f"  {about['regime']}: {about['about']}.")
+        for note in named.notes:
+            print(f"  {note}")
+        for figure in named.figures():
+            what = figure.title + (f", {figure.of_class}" if figure.of_class else "")
+            print(f"  {what:<48}{figure.value:<8.4g}{figure.table}: {figure.model}")
+
+
 # --- augment ---------------------------------------------------------------------------------
 
 
@@ -674,6 +709,14 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa models\n  python -m dermsa models --json",
         _models_arguments,
         _models,
+    ),
+    "presets": Command(
+        "The trainings of the papers, by name, with what was published of each.",
+        "  python -m dermsa presets\n"
+        "  python -m dermsa presets sensors2022/MobileNetV3Large/MD\n"
+        "  python -m dermsa train --preset sensors2022/MobileNetV3Large/MD --epochs 20",
+        _presets_arguments,
+        _presets,
     ),
     "train": Command(
         "Train a classifier; stop it with Ctrl-C, continue it with --resume.",

@@ -140,3 +140,65 @@ def test_a_card_without_the_network_is_damaged(weights):
     card = {"classes": list(HAM10000_CLASSES), "files": {}}
     (weights / "beta" / store.CARD).write_text(json.dumps(card))
     assert "damaged" in refusal(open_model, "beta")
+
+
+# --- ensembles --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ensemble(weights):
+    """`delta`, made of `alpha` and `beta`; returns a function that changes its card."""
+
+    def write(**values):
+        members = [
+            {"model": name, "weight": weight, "sha256": store.card_sha256(name)}
+            for name, weight in (("alpha", 0.25), ("beta", 0.75))
+        ]
+        card = {"classes": list(HAM10000_CLASSES), "members": members, "files": {}} | values
+        (weights / "delta").mkdir(exist_ok=True)
+        (weights / "delta" / store.CARD).write_text(json.dumps(card))
+
+    write()
+    return write
+
+
+def test_an_ensemble_is_opened_with_its_members(weights, ensemble):
+    model = open_model("delta")
+    assert model.onnx is None and model.novelty is None
+    assert [(member.model.name, member.weight) for member in model.members] == [
+        ("alpha", 0.25),
+        ("beta", 0.75),
+    ]
+    assert model.members[0].model.onnx == b"the network of alpha"
+    assert model.sha256 == sha256_of((weights / "delta" / store.CARD).read_bytes())
+    assert open_model("alpha").sha256 == sha256_of(b"the network of alpha")
+    assert "delta" in store.model_names()
+
+
+def test_a_missing_member_is_named(weights, ensemble):
+    (weights / "alpha" / store.CARD).unlink()
+    message = refusal(open_model, "delta")
+    assert "delta needs the model alpha" in message and "another model" in message
+    open_model("beta")  # the others go on working
+
+
+def test_a_changed_member_is_named(weights, ensemble):
+    path = weights / "beta" / store.CARD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": 2.0}))
+    message = refusal(open_model, "delta")
+    assert "beta has changed since the ensemble delta" in message
+    assert "python -m dermsa ensemble" in message
+
+
+def test_a_damaged_file_of_a_member_is_named(weights, ensemble):
+    (weights / "beta" / "model.onnx").write_bytes(b"the network of someone else")
+    assert "model.onnx of the model beta is damaged" in refusal(open_model, "delta")
+
+
+@pytest.mark.parametrize(
+    "members", [[], None, "alpha", ["alpha", "beta"], [{"model": "alpha", "weight": 1}]]
+)
+def test_a_damaged_list_of_members_is_a_damaged_card(ensemble, members):
+    ensemble(members=members)
+    for call in (read_card, open_model):
+        assert "damaged" in refusal(call, "delta")

@@ -22,6 +22,7 @@ from dermsa.inference import novelty, store
 from dermsa.inference.ensemble import log_mean
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
+from dermsa.taxonomy import NAMES
 from dermsa.training.export import (
     calibrate,
     check_name,
@@ -131,12 +132,14 @@ def make_ensemble(
         "version": dermsa.__version__,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "classes": first["classes"],
+        "class_names": {code: NAMES[code] for code in first["classes"]},
         "malignant": first["malignant"],
         "members": [
             {"model": model.name, "weight": float(weight), "sha256": store.card_sha256(model.name)}
             for model, weight in zip(models, weights, strict=True)
         ],
         "weighting": weighting,
+        "decomposes": False,
         "architecture": {
             "parameters": sum(model.card["architecture"]["parameters"] for model in models)
         },

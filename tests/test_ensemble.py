@@ -1,0 +1,279 @@
+"""Several models that answer as one: made, opened, asked, and refused where they do not fit."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from dermsa.cli import main
+from dermsa.datasets import splits
+from dermsa.datasets.synthetic import draw_lesion
+from dermsa.evaluation.calibration import softmax
+from dermsa.inference import store
+from dermsa.inference.ensemble import log_mean, open_predictor
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient
+from dermsa.training.ensemble import EVEN_SHARE, fit_weights
+from dermsa.training.export import card_readme
+
+PATIENT = Patient(62, "male", "back")
+SHIPPED = [name for name in store.model_names() if "members" not in store.read_card(name)]
+
+
+# --- the mean and its weights -----------------------------------------------------------------
+
+
+def draw_answers(members: int, cases: int = 300, seed: int = 0):
+    """Probabilities of members that know more and more, and the truth."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 4, cases)
+    signal = np.eye(4)[truth]
+    logits = [random.normal(size=(cases, 4)) + 0.8 * k * signal for k in range(members)]
+    return [softmax(member) for member in logits], truth
+
+
+def test_the_mean_is_the_mean():
+    probabilities, _ = draw_answers(3)
+    weights = np.array([0.5, 0.2, 0.3])
+    expected = sum(w * p for w, p in zip(weights, probabilities, strict=True))
+    np.testing.assert_allclose(softmax(log_mean(probabilities, weights)), expected, atol=1e-12)
+    certain = np.array([[1.0, 0.0]])
+    assert np.isfinite(log_mean([certain, certain], np.array([0.5, 0.5]))).all()
+
+
+def test_fitted_weights_have_the_least_loss_of_all():
+    probabilities, truth = draw_answers(3)
+    of_truth = np.stack([p[np.arange(len(truth)), truth] for p in probabilities])
+
+    def loss(weights):
+        return -np.log(weights @ of_truth).mean() - EVEN_SHARE / 3 * np.log(weights).sum()
+
+    fitted = fit_weights(probabilities, truth)
+    assert fitted.sum() == pytest.approx(1) and (fitted > 0).all()
+    others = np.random.default_rng(1).dirichlet(np.ones(3), 5000)
+    assert loss(fitted) <= min(loss(weights) for weights in others)
+    # Expectation maximisation for mixture weights, a wholly different way, ends there, too.
+    weights = np.full(3, 1 / 3)
+    for _ in range(3000):
+        shares = weights[:, None] * of_truth / (weights @ of_truth)
+        weights = (shares.mean(axis=1) + EVEN_SHARE / 3) / (1 + EVEN_SHARE)
+    np.testing.assert_allclose(fitted, weights, atol=1e-4)
+
+
+def test_weights_follow_what_members_know_and_not_their_order():
+    probabilities, truth = draw_answers(4)
+    fitted = fit_weights(probabilities, truth)
+    assert fitted.argmax() == 3 and fitted[0] < 0.1
+    np.testing.assert_allclose(fit_weights(probabilities[::-1], truth)[::-1], fitted, atol=1e-5)
+    same = fit_weights([probabilities[2]] * 3, truth)
+    np.testing.assert_allclose(same, 1 / 3, atol=1e-6)
+
+
+# --- made and asked ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, synthetic_dataset):
+    """Shipped networks, as if they had been split on the drawn lesions."""
+    if not SHIPPED:
+        pytest.skip("there is no network in weights/")
+    folder, shipped = tmp_path_factory.mktemp("weights"), store.weights_folder()
+    split = splits.draw(synthetic_dataset, "lesion")
+    for name, source in (("first", SHIPPED[0]), ("last", SHIPPED[-1])):
+        shutil.copytree(shipped / source, folder / name)
+        card = store.read_card(source)
+        card["name"] = name
+        card["protocol"] |= {"name": "lesion", "seed": 0, "sha256": split.sha256}
+        card["temperature"] *= 1.5 if name == "last" else 1
+        (folder / name / store.CARD).write_text(json.dumps(card))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERMSA_WEIGHTS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def both(weights, synthetic_data):
+    """The ensemble of the two, with fitted weights, as the command line makes it."""
+    arguments = ["--members", "first", "last", "--name", "both", "--weights", "fitted"]
+    arguments += ["--note", "Made of drawn lesions.", "--default", "--data", str(synthetic_data)]
+    assert main(["ensemble", *arguments]) == 0
+    return open_predictor("both")
+
+
+@pytest.fixture(scope="module")
+def lesion():
+    return draw_lesion("mel", 3, (300, 400))[0]
+
+
+def test_the_card_says_what_it_is_made_of(both, weights):
+    card = store.read_card("both")
+    assert [member["model"] for member in card["members"]] == ["first", "last"]
+    assert sum(member["weight"] for member in card["members"]) == pytest.approx(1)
+    assert card["members"][0]["sha256"] == store.card_sha256("first")
+    assert card["notes"] == ["Made of drawn lesions."] and card["weighting"] == "fitted"
+    readme = (weights / "both" / "README.md").read_text(encoding="utf-8")
+    assert readme == card_readme(card) and "first (" in readme
+    assert store.default_model() == "both"
+    assert card["metrics"]["accuracy"]["n"] == card["data"]["parts"]["test"]["images"]
+
+
+def test_its_answer_is_the_calibrated_mean_of_theirs(both, lesion):
+    answer = both.diagnose([lesion], PATIENT)
+    members = [Predictor(name).diagnose([lesion], PATIENT) for name in ("first", "last")]
+    card = store.read_card("both")
+    mean = sum(
+        entry["weight"] * member.probabilities
+        for entry, member in zip(card["members"], members, strict=True)
+    )
+    powers = mean ** (1 / card["temperature"])
+    np.testing.assert_allclose(answer.probabilities, powers / powers.sum(), atol=1e-6)
+    assert answer.malignancy == pytest.approx(answer.probabilities[both.malignant].sum())
+    assert answer.triage.threshold == both.operating_point["threshold"]
+    assert answer.model == "both" and answer.model_sha256 == store.card_sha256("both")
+    scores = [member.photos[0].novelty.score for member in members]
+    limits = [member.photos[0].novelty.threshold for member in members]
+    expected = both.weights @ (np.array(scores) / limits)
+    assert answer.photos[0].novelty.score == pytest.approx(expected)
+    json.dumps(answer.to_dict())
+
+
+def test_the_explanation_is_one_member_s_and_says_so(both, lesion):
+    answer = both.diagnose([lesion], PATIENT)
+    heaviest = ("first", "last")[int(both.weights.argmax())]
+    assert answer.explained_by == heaviest == answer.to_dict()["explained_by"]
+    alone = Predictor(heaviest).diagnose([lesion], PATIENT)
+    assert alone.explained_by == ""
+    for name in ("logits", "bias", "image_evidence", "patient_evidence"):
+        np.testing.assert_allclose(getattr(answer, name), getattr(alone, name), atol=1e-6)
+    np.testing.assert_allclose(
+        answer.photos[0].evidence_grid, alone.photos[0].evidence_grid, atol=1e-6
+    )
+
+
+def test_several_photos_and_hidden_properties(both, lesion, tmp_path):
+    path = tmp_path / "other.png"
+    cv2.imwrite(str(path), draw_lesion("nv", 1, (300, 400))[0][..., ::-1])
+    answer = both.diagnose([lesion, path], PATIENT)
+    assert len(answer.photos) == 2
+    for hidden, probabilities in answer.if_unknown.items():
+        names = ("age", "sex", "localization") if hidden == "all" else (hidden,)
+        expected = both.diagnose([lesion, path], PATIENT.without(*names)).probabilities
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_predict_and_evaluate_take_it_like_any_model(both, lesion, synthetic_data, tmp_path):
+    photo, out = tmp_path / "lesion.png", tmp_path / "answers.csv"
+    cv2.imwrite(str(photo), lesion[..., ::-1])
+    assert main(["predict", str(photo), "--model", "both", "--out", str(out)]) == 0
+    with open(out, newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    expected = both.diagnose([lesion]).probabilities
+    given = [float(row[code]) for code in both.classes]
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    assert row["model"] == "both"
+
+
+def test_evaluate_finds_the_figures_of_the_card(both, synthetic_data, capsys):
+    arguments = ["evaluate", "--model", "both", "--json", "--data", str(synthetic_data)]
+    assert main(arguments) == 0
+    overall = json.loads(capsys.readouterr().out)["overall"]
+    metrics = store.read_card("both")["metrics"]
+    for name in ("accuracy", "log_loss", "macro_roc_auc"):
+        assert overall[name]["value"] == pytest.approx(metrics[name]["value"], abs=1e-4)
+
+
+def test_the_page_shows_whose_maps_they_are(both, lesion):
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_file("../app.py", default_timeout=60).run()
+    photo = cv2.imencode(".jpg", lesion[..., ::-1])[1].tobytes()
+    page.file_uploader[0].set_value([("lesion.jpg", photo, "image/jpeg")]).run()
+    assert not page.exception
+    said = " ".join(caption.value for caption in page.caption)
+    assert f"those of {both.diagnose([lesion]).explained_by}, a member of this ensemble" in said
+    assert any("**both**" in text.value for text in page.markdown)
+
+
+def test_an_answer_needs_neither_tensorflow_nor_keras(both):
+    code = (
+        "import sys, numpy as np\n"
+        "from dermsa.inference.ensemble import open_predictor\n"
+        "open_predictor('both').diagnose([np.full((300, 400, 3), 120, np.uint8)])\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+# --- refused ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed_card(weights):
+    """Changes the card of "odd", a copy of "last", for one test."""
+
+    def change(**values):
+        shutil.copytree(weights / "last", weights / "odd")
+        path = weights / "odd" / store.CARD
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    yield change
+    shutil.rmtree(weights / "odd", ignore_errors=True)
+
+
+def refused(members, synthetic_data, capsys, *more) -> str:
+    data = ["--data", str(synthetic_data)]
+    capsys.readouterr()
+    assert main(["ensemble", "--members", *members, "--name", "never", *more, *data]) == 2
+    assert "never" not in store.model_names()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        (["first"], "at least two different members"),
+        (["first", "first"], "at least two different members"),
+        (["first", "nothing"], "There is no model 'nothing'"),
+        (["first", "both"], "both is an ensemble"),
+    ],
+)
+def test_members_that_cannot_be_are_refused(both, members, sentence, synthetic_data, capsys):
+    assert sentence in refused(members, synthetic_data, capsys)
+
+
+def test_members_that_do_not_fit_are_refused_by_name(weights, changed_card, synthetic_data, capsys):
+    other = {"name": "lesion", "seed": 1, "sha256": "0" * 64}
+    for values, what in (
+        ({"classes": ["mel", "nv"]}, "diagnoses"),
+        ({"protocol": other}, "split"),
+        ({"data": {"name": "isic2017"}}, "data set"),
+    ):
+        changed_card(**values)
+        message = refused(["first", "odd"], synthetic_data, capsys)
+        assert f"odd and first do not have the same {what}" in message
+        shutil.rmtree(weights / "odd")
+
+
+def test_a_damaged_member_is_refused_by_name(weights, changed_card, synthetic_data, capsys):
+    changed_card()
+    (weights / "odd" / "model.onnx").write_bytes(b"half of it")
+    message = refused(["first", "odd"], synthetic_data, capsys)
+    assert "model.onnx of the model odd is damaged" in message
+
+
+def test_a_trained_model_is_not_replaced(weights, synthetic_data, capsys):
+    before = (weights / "last" / store.CARD).read_bytes()
+    message = refused(["first", "last"], synthetic_data, capsys, "--name", "last")
+    assert "last is a trained model" in message
+    assert (weights / "last" / store.CARD).read_bytes() == before
+
+
+def test_a_network_s_predictor_does_not_open_an_ensemble(both):
+    with pytest.raises(store.ModelError, match="both is an ensemble"):
+        Predictor("both")
