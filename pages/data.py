@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from dermsa import images, samples
 from dermsa.datasets.recipes import RECIPES, STRENGTHS, Recipe
@@ -28,7 +30,7 @@ class DrawingFailed(RuntimeError):
 
 def main() -> None:
     st.subheader("What augmentation does to a photo", anchor=False)
-    left, right = st.columns([1, 1.5], gap="large")
+    left, right = st.columns([1, 1.4], gap="medium")
     with left:
         photo = ask_for_photo()
         name, strength, seed = ask_for_recipe()
@@ -131,7 +133,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "°":
         return f"± {value:g}°"
     if unit == "log ratio":
-        return f"{value:g} (log ratio)"
+        return f"{100 * math.expm1(value):.0f} % of the ratio"
     return f"{100 * value:g} % {unit}".replace("% chance", "% of photos")
 
 
@@ -142,20 +144,18 @@ def show_sheet(photo: bytes, name: str, strength: float, seed: int) -> None:
         st.error(str(error), icon=":material/error:")
         return
     st.image(sheet, width="stretch", alt=f"The photo and {VARIANTS} variants under {name}.")
-    said, download = st.columns([2.2, 1], gap="small", vertical_alignment="center")
-    said.caption(
+    st.caption(
         f"In the frame the photo as a network sees it, squashed to a square; beside it {VARIANTS} "
         "of the variants that it is trained on."
     )
-    download.download_button(
-        "Sheet (PNG)",
+    st.download_button(
+        "These pictures (PNG)",
         sheet,
         f"dermsa-augmentation-{name}.png",
         "image/png",
         on_click="ignore",
         icon=":material/download:",
         key="data-download",
-        width="stretch",
     )
 
 
@@ -227,4 +227,9 @@ def show_datasets() -> None:
     )
 
 
+if PagesManager.uses_pages_directory:
+    # A link to this page was the first thing that a fresh server was asked for: Streamlit then
+    # takes `pages/` for the whole app, and leaves out app.py.
+    PagesManager.uses_pages_directory = False
+    st.rerun()
 main()

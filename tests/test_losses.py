@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from dermsa.losses import CLASS_WEIGHTS, WeightedCrossEntropy, class_weights
+from dermsa.losses import (
+    CLASS_WEIGHTS,
+    WeightedCrossEntropy,
+    WeightedFocalLoss,
+    check_class_weights,
+    class_weights,
+)
 
 # Images per diagnosis: akiec, bcc, bkl, df, mel, nv, vasc. The papers' printed weights follow
 # from all 10,015 images (not from the 9,958 with an age), cut off after the last digit shown.
@@ -50,11 +56,39 @@ def test_all_kinds_give_positive_finite_weights(kind):
     assert np.isfinite(weights).all() and (weights > 0).all()
 
 
-def test_an_unknown_kind_and_an_empty_diagnosis_are_refused():
-    with pytest.raises(ValueError, match="Unknown class weights 'new'.*balanced"):
+def test_effective_numbers_are_those_of_cui():
+    """E_n = (1 - b^n) / (1 - b) as the sum that it abbreviates."""
+    sums = np.array([sum(0.999**k for k in range(count)) for count in COUNTS])
+    weights = class_weights("effective-number", COUNTS)
+    np.testing.assert_allclose(weights / weights[5], sums[5] / sums, rtol=1e-5)
+    assert np.average(weights, weights=COUNTS) == pytest.approx(1)
+
+
+def test_weights_may_be_given_one_by_one():
+    weights = class_weights("1,1,1,1,5,0.5,1", COUNTS)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [1, 1, 1, 1, 5, 0.5, 1]
+
+
+CODES = ("akiec", "bcc", "mel")
+
+
+def test_weights_that_do_not_fit_the_diagnoses_are_refused_by_name():
+    with pytest.raises(ValueError, match="Unknown class_weights 'new'.*balanced"):
         class_weights("new", COUNTS)
-    with pytest.raises(ValueError, match="positive count"):
-        class_weights("balanced", np.array([5, 0, 3]))
+    with pytest.raises(ValueError, match="3 class_weights, for akiec, bcc, mel. Received 2: 1,5"):
+        check_class_weights("1,5", CODES)
+    for impossible in ("1,-2,1", "1,inf,1", "1,,1", ""):
+        with pytest.raises(ValueError, match="Unknown class_weights.*numbers above 0"):
+            check_class_weights(impossible, CODES)
+    with pytest.raises(ValueError, match="one count for each of akiec, bcc, mel"):
+        class_weights("balanced", COUNTS, CODES)
+
+
+@pytest.mark.parametrize("kind", CLASS_WEIGHTS)
+def test_a_diagnosis_without_training_images_is_refused_by_name(kind):
+    with pytest.raises(ValueError, match="positive count.*Without training images: bcc, mel"):
+        class_weights(kind, np.array([5, 0, 0]), CODES)
 
 
 # --- the loss ---------------------------------------------------------------------------------
@@ -114,7 +148,59 @@ def test_logits_of_another_number_of_classes_are_refused(batch):
         WeightedCrossEntropy(np.ones(7))(batch[0], batch[1][:, :5])
 
 
-def test_it_survives_serialisation(batch):
-    loss = WeightedCrossEntropy(class_weights("balanced", COUNTS), 0.1)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_number_of_classes_is_that_of_the_weights(classes):
+    logits = np.random.default_rng(0).normal(size=(8, classes)).astype(np.float32)
+    loss = WeightedCrossEntropy(np.ones(classes))(np.zeros(8), logits)
+    expected = np.log(np.exp(logits).sum(axis=1)) - logits[:, 0]
+    assert float(loss) == pytest.approx(expected.mean(), rel=1e-5)
+
+
+# --- focal loss -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+def test_focal_loss_is_what_the_paper_says(batch, gamma):
+    labels, logits = batch
+    weights = class_weights("balanced", COUNTS)
+    p = np.exp(logits.astype(float))
+    p = (p / p.sum(axis=1, keepdims=True))[np.arange(50), labels]
+    expected = (-weights[labels] * (1 - p) ** gamma * np.log(p)).mean()
+    assert float(WeightedFocalLoss(weights, gamma=gamma)(labels, logits)) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_focal_loss_agrees_with_keras_and_with_cross_entropy_at_gamma_0(batch, smoothing):
+    labels, logits = batch
+    keras_loss = keras.losses.CategoricalFocalCrossentropy(
+        alpha=1.0, gamma=2.0, from_logits=True, label_smoothing=smoothing
+    )
+    expected = float(keras_loss(np.eye(7, dtype=np.float32)[labels], logits))
+    assert float(WeightedFocalLoss(np.ones(7), smoothing)(labels, logits)) == pytest.approx(
+        expected, rel=1e-4
+    )
+    plain = float(WeightedCrossEntropy(np.ones(7), smoothing)(labels, logits))
+    none = float(WeightedFocalLoss(np.ones(7), smoothing, gamma=0.0)(labels, logits))
+    assert none == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_is_finite_where_all_is_certain(gamma):
+    """Right and wrong by a wide margin; the gradient through a Dense layer stays a number."""
+    layer = keras.layers.Dense(7, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((7,)), layer])
+    model.compile(keras.optimizers.SGD(0.1), WeightedFocalLoss(np.ones(7), gamma=gamma))
+    layer.kernel.assign(1e4 * np.eye(7))
+    value = model.train_on_batch(np.eye(7, dtype=np.float32)[[0, 1]], np.array([0, 2]))
+    assert np.isfinite(value)
+    assert np.isfinite(np.asarray(layer.kernel)).all()
+
+
+@pytest.mark.parametrize("kind", [WeightedCrossEntropy, WeightedFocalLoss])
+def test_it_survives_serialisation(batch, kind):
+    loss = kind(class_weights("balanced", COUNTS), 0.1)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(again) is kind
     assert float(again(*batch)) == float(loss(*batch))

@@ -1,10 +1,12 @@
 """Runs on disk: named, found, claimed by one process, and never believed alive when dead."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -174,11 +176,56 @@ def test_a_configuration_survives_json():
         ("epochs", 0, "epochs to be at least 1. Received: 0"),
         ("batch_size", 0, "batch_size"),
         ("limit", -1, "limit to be at least 0"),
+        ("dataset", "ham", "Unknown dataset 'ham'.*ham10000"),
+        ("dataset", "isic2017-nv-sk", "2 diagnoses of isic2017-nv-sk: nv, sk. Received: akiec"),
+        ("loss", "hinge", "Unknown loss 'hinge'.*focal"),
+        ("class_weights", "1,2,3", "7 class_weights, for akiec, bcc.*Received 3"),
+        ("sampling", "smote", "Unknown sampling 'smote'.*balanced"),
+        ("optimizer", "sgd", "Unknown optimizer 'sgd'. Expected one of: adamw, adam"),
+        ("schedule", "step", "Unknown schedule 'step'.*plateau"),
+        ("precision", "float16", "Unknown precision 'float16'.*mixed_float16"),
+        ("plateau_factor", 1.0, "plateau_factor to be above 0 and below 1"),
+        ("early_stopping", -1, "early_stopping to be at least 0"),
+        ("focal_gamma", float("nan"), "focal_gamma to be at least 0"),
+        ("augmentation_strength", -1, "augmentation_strength to be at least 0"),
+        ("epoch_images", 100, "'none' has its own length: no epoch_images"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig(CONFIG.classifier, **{field: value})
+
+
+def test_an_epoch_of_given_length_holds_a_batch_and_all_diagnoses():
+    with pytest.raises(ValueError, match="fill a batch of 32.*all 7 diagnoses. Received: 31"):
+        TrainingConfig(CONFIG.classifier, sampling="over", epoch_images=31)
+    with pytest.raises(ValueError, match="Received: 6"):
+        TrainingConfig(CONFIG.classifier, sampling="over", batch_size=2, epoch_images=6)
+
+
+def test_every_setting_says_what_it_is():
+    for setting in dataclasses.fields(TrainingConfig)[1:]:
+        assert setting.metadata["help"]
+        assert not setting.metadata["choices"] or setting.default in setting.metadata["choices"]
+
+
+def test_a_run_made_before_there_were_choices_is_read(run):
+    """Such a run names no data set, and says True for the patient branch that there was."""
+    path = run.folder / "config.json"
+    about = json.loads(path.read_text())
+    about["config"]["classifier"]["patient_branch"] = True
+    for name in ("dataset", "fold", "loss", "sampling", "optimizer", "schedule", "precision"):
+        del about["config"][name]
+    path.write_text(json.dumps(about))
+    assert run.config() == CONFIG
+
+
+def test_metrics_can_be_read_up_to_an_epoch_and_are_exact(run):
+    losses = [1 / 3, 2 / 7, 1e-17 / 3]
+    table = pd.DataFrame({"epoch": [1, 2, 3], "loss": losses})
+    runs.write_atomically(run.folder / "metrics.csv", table.to_csv(index=False).encode())
+    assert list(run.metrics()["loss"]) == losses
+    assert list(run.metrics(until_epoch=2)["epoch"]) == [1, 2]
 
 
 def test_a_run_reads_its_folder_every_time(run):
