@@ -6,14 +6,20 @@ import onnx
 import onnxruntime
 import pytest
 
-from dermsa.models.backbones import BACKBONES
-from dermsa.models.classifier import OUTPUTS
+from dermsa.inference.engine import Engine
+from dermsa.models.classifier import HEADS, PATIENT_BRANCHES
 from dermsa.models.onnx_export import to_onnx
+from dermsa.models.outputs import NoDecomposition
 
 VARIANTS = [
-    *({"backbone": name, "cut": "trunk"} for name in BACKBONES),
+    *(
+        {"backbone": "MobileNetV3Small", "head": head, "patient_branch": branch}
+        for head in HEADS
+        for branch in PATIENT_BRANCHES
+    ),
     {"backbone": "MobileNetV3Small", "kernel": "published", "attention_maps": 3},
-    {"backbone": "MobileNetV3Small", "patient_branch": False},
+    {"backbone": "MobileNetV3Small", "classes": ("mel", "nv", "sk")},
+    {"backbone": "DattaResNet34", "cut": "published", "patient_branch": "gessert"},
 ]
 
 
@@ -28,7 +34,8 @@ def pair(request, small_classifier):
 
 def answers(content, batch):
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return dict(zip(OUTPUTS, session.run(OUTPUTS, batch), strict=True))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, batch), strict=True))
 
 
 def assert_close(received, expected):
@@ -41,7 +48,9 @@ def assert_close(received, expected):
 def test_both_give_the_same_answers(pair, photo_batch):
     classifier, content = pair
     expected = classifier(photo_batch)
-    for name, value in answers(content, photo_batch).items():
+    received = answers(content, photo_batch)
+    assert set(received) == set(expected)
+    for name, value in received.items():
         assert value.dtype == np.float32
         assert_close(value, expected[name])
 
@@ -52,10 +61,10 @@ def test_one_image_meets_several_patients(pair, photo_batch):
     patients = np.random.default_rng(0).normal(size=(8, 21)).astype(np.float32)
     expected = classifier({"image": image.repeat(8, axis=0), "patient": patients})
     received = answers(content, {"image": image, "patient": patients})
-    assert received["evidence_map"].shape[0] == 1
-    for name in ("logits", "patient_evidence"):
-        assert received[name].shape == (8, 7)
-        assert_close(received[name], expected[name])
+    for name, value in received.items():
+        by_patient = name in ("logits", "patient_evidence")
+        assert len(value) == (8 if by_patient else 1)
+        assert_close(value, expected[name] if by_patient else expected[name][:1])
 
 
 def test_one_patient_has_several_photos(pair, photo_batch):
@@ -63,23 +72,36 @@ def test_one_patient_has_several_photos(pair, photo_batch):
     patient = photo_batch["patient"][:1]
     expected = classifier({"image": photo_batch["image"], "patient": patient.repeat(3, axis=0)})
     received = answers(content, {"image": photo_batch["image"], "patient": patient})
-    for name in ("logits", "attention_map", "evidence_map"):
+    for name in set(received) - {"patient_evidence"}:
         assert len(received[name]) == 3
         assert_close(received[name], expected[name])
 
 
 def test_names_and_shapes_are_those_of_the_classifier(pair):
-    graph = onnx.load_from_string(pair[1]).graph
+    classifier, content = pair
+    graph = onnx.load_from_string(content).graph
     shapes = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*graph.input, *graph.output]
     }
     assert [value.name for value in graph.input] == ["image", "patient"]
-    assert {value.name for value in graph.output} == set(OUTPUTS)
-    assert shapes["image"] == ["images", 96, 160, 3] and shapes["patient"] == ["patients", 21]
-    assert shapes["logits"] == ["answers", 7]
-    assert shapes["attention_map"] == ["images", 3, 5]
-    assert shapes["evidence_map"] == ["images", 7, 2, 3]
+    assert shapes.pop("image") == ["images", 96, 160, 3]
+    assert shapes.pop("patient") == ["patients", 21]
+    expected = {name: list(tensor.shape[1:]) for name, tensor in classifier.output.items()}
+    assert {name: shape[1:] for name, shape in shapes.items()} == expected
+    varying = {"logits": "answers", "patient_evidence": "patients"}
+    assert all(shape[0] == varying.get(name, "images") for name, shape in shapes.items())
+
+
+def test_the_engine_knows_what_a_file_answers(pair, photo_batch):
+    classifier, content = pair
+    engine = Engine(content)
+    assert engine.outputs == tuple(classifier.output)
+    assert engine.input_size == (96, 160)
+    if "evidence_map" in classifier.output:
+        return
+    with pytest.raises(NoDecomposition, match="do not split into evidence"):
+        engine(photo_batch["image"], photo_batch["patient"], ("evidence_map",))
 
 
 def test_the_layout_is_not_turned_over_and_over(pair):

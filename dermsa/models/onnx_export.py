@@ -43,7 +43,7 @@ def to_onnx(classifier: keras.Model) -> bytes:
             classifier.export(path, format="onnx", verbose=False)
         model = onnx.load(path)
     model = _optimised(_with_vector_constants(model))
-    _name_dimensions(model)
+    _name_dimensions(model, classifier)
     onnx.checker.check_model(model, full_check=True)
     assert {output.name for output in model.graph.output} == set(classifier.output)
     return model.SerializeToString()
@@ -71,11 +71,16 @@ def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
     return GraphUtil.optimize_model_proto(model, catch_errors=False)
 
 
-def _name_dimensions(model: onnx.ModelProto) -> None:
-    """Free dimensions get names that say what may differ from what."""
+def _name_dimensions(model: onnx.ModelProto, classifier: keras.Model) -> None:
+    """Free dimensions get names that say what may differ from what; the others, their sizes."""
     by_image = {"image", "attention_map", "evidence_map", "embedding"}
     for value in [*model.graph.input, *model.graph.output]:
-        first = value.type.tensor_type.shape.dim[0]
+        first, *others = value.type.tensor_type.shape.dim
+        if value.name in classifier.output:  # the conversion lost track of some
+            for dimension, size in zip(
+                others, classifier.output[value.name].shape[1:], strict=True
+            ):
+                dimension.dim_value = size
         if value.name in by_image:
             first.dim_param = "images"
         else:
