@@ -228,8 +228,8 @@ _BACKBONES = {
     "IRv2": "InceptionResNetV2",
     "DenseNet201": "DenseNet201",
     "ResNet50": "ResNet50",
-    "VGG16": "VGG16",
-    "ResNet34": "ResNet34",
+    "VGG16": "DattaVGG16",  # neither is the textbook network of that name
+    "ResNet34": "DattaResNet34",
 }
 
 
@@ -411,7 +411,8 @@ def _datta_isic2017() -> Iterator[Published]:
 def _usth() -> Iterator[Published]:
     file = "usth2024_multimodel.csv"
     for row in _rows(file):
-        backbone = row["model"].replace("SE-ResNeXt-101", "SEResNeXt101")
+        own = {"SE-ResNeXt-101": "SEResNeXt101", "VGG16": "ImprovedVGG16"}
+        backbone = own.get(row["model"], row["model"])
         for column, variant in (
             ("top1_or_validation", "validation"),
             ("top2_or_test", "test"),

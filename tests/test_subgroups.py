@@ -1,0 +1,58 @@
+"""Subgroups: every case in one group of each property, small ones marked, figures their own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn_evaluations import drawn_cases, drawn_evaluation
+
+from dermsa.evaluation import subgroups
+from dermsa.evaluation.metrics import METRICS
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return drawn_evaluation()
+
+
+def test_ages_fall_into_bands():
+    ages = [0, 29.9, 30, 44, 45, 60, 75, 110, np.nan]
+    assert subgroups.age_bands(np.array(ages)).tolist() == [
+        "under 30", "under 30", "30 to 44", "30 to 44", "45 to 59", "60 to 74", "75 and over",
+        "75 and over", "unknown",
+    ]  # fmt: skip
+
+
+def test_every_case_is_in_one_group_of_each_property(evaluation):
+    by_property = {}
+    for group in evaluation.groups:
+        by_property.setdefault(group.property, []).append(group)
+        assert sum(group.by_class.values()) == group.n
+        assert group.small == (group.n_lesions < subgroups.SMALL)
+    assert list(by_property) == ["sex", "age", "localization", "dx_type"]  # no source is known
+    for groups in by_property.values():
+        assert sum(group.n for group in groups) == 300
+    assert [group.value for group in by_property["sex"]] == ["female", "male", "unknown"]
+    ages = [group.value for group in by_property["age"]]
+    assert ages[0] == "under 30" and ages[-2:] == ["75 and over", "unknown"]
+    assert {group.small for group in evaluation.groups} == {True, False}
+
+
+def test_figures_are_those_of_the_group_alone(evaluation):
+    cases, _ = drawn_cases()
+    women = evaluation.predictions.subset(np.flatnonzero(cases["sex"] == "female"))
+    group = next(group for group in evaluation.groups if group.value == "female")
+    for name in subgroups.METRIC_NAMES:
+        assert group.intervals[name].value == pytest.approx(float(METRICS[name].compute(women)))
+    found = group.intervals["melanoma_recall"]
+    melanomas = women.truth == 4
+    assert found.value == pytest.approx((women.predicted == 4)[melanomas].mean())
+    assert found.n == melanomas.sum() and found.low < found.value < found.high
+
+
+def test_a_group_without_a_class_or_cancer_has_figures_that_are_not_defined(evaluation):
+    benign = np.flatnonzero(np.isin(evaluation.predictions.truth, [2, 5]))
+    cases = pd.DataFrame({"source": ["clinic A"] * len(benign)})
+    (group,) = subgroups.measure(evaluation.predictions.subset(benign), cases, samples=20)
+    assert group.value == "clinic A" and np.isfinite(group.intervals["accuracy"].value)
+    assert np.isnan(group.intervals["melanoma_recall"].value)
+    assert np.isnan(group.intervals["malignancy_roc_auc"].value)
