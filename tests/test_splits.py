@@ -6,7 +6,7 @@ import pytest
 
 from dermsa.datasets import ham10000, splits
 from dermsa.datasets.dataset import Dataset, DatasetError, data_root
-from dermsa.datasets.splits import PARTS, lesion_split, read_split
+from dermsa.datasets.splits import BOTH, FOLDS, LEFT_OUT, PARTS, leakage, lesion_split, read_split
 from dermsa.taxonomy import HAM10000_CLASSES
 
 SHARES = {"train": 0.70, "validation": 0.15, "test": 0.15}
@@ -24,6 +24,7 @@ def drawn(lesions=LESIONS, several=0.3, seed=0):
     random.shuffle(rows)
     table = pd.DataFrame(rows, columns=["lesion_id", "dx"])
     table["image_id"] = [f"I{row:05}" for row in range(len(table))]
+    table["age"] = np.where(random.random(len(table)) < 0.05, np.nan, 50.0)
     return Dataset("drawn", HAM10000_CLASSES, table)
 
 
@@ -100,14 +101,101 @@ def test_protocols_are_drawn_by_name(dataset):
         splits.draw(dataset, "nonsense")
 
 
+# --- folds ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folds(dataset):
+    return [splits.draw(dataset, "lesion-kfold", 1, fold) for fold in range(FOLDS)]
+
+
+def test_every_image_is_tested_in_one_fold(dataset, folds):
+    tested = [split.rows(dataset, "test") for split in folds]
+    assert sorted(np.concatenate(tested)) == list(range(len(dataset.table)))
+    assert [split.fold for split in folds] == list(range(FOLDS))
+    assert len({split.sha256 for split in folds}) == FOLDS
+
+
+def test_folds_have_equal_shares_and_share_no_lesion(dataset, folds):
+    for split in folds:
+        assert not splits.shared_lesions(dataset, split)
+        table = dataset.table.assign(part=part_of_rows(split, dataset))
+        assert set(table["part"]) == set(PARTS)
+        for code, count in zip(HAM10000_CLASSES, LESIONS, strict=True):
+            of_class = table[table["dx"] == code].groupby("part")["lesion_id"].nunique()
+            assert abs(of_class["test"] - count / FOLDS) <= 2
+            assert abs(of_class["validation"] - 0.15 * 0.8 * count) <= 2
+
+
+@pytest.mark.parametrize("fold", [-1, FOLDS])
+def test_a_fold_that_is_not_there(dataset, fold):
+    with pytest.raises(ValueError, match="Expected a fold from 0 to 4"):
+        splits.draw(dataset, "lesion-kfold", fold=fold)
+    with pytest.raises(ValueError, match="lesion has no folds"):
+        splits.draw(dataset, "lesion", fold=fold)
+
+
+# --- the papers' protocols and their leaks ----------------------------------------------------
+
+
+def test_by_image_as_published_the_images_that_choose_are_reported(dataset):
+    split = splits.draw(dataset, "image-90-10")
+    known = dataset.table["age"].notna()
+    test = split.rows(dataset, "test")
+    np.testing.assert_array_equal(test, split.rows(dataset, "validation"))
+    assert len(test) == -(-known.sum() // 10)
+    assert len(split.rows(dataset, "train")) == known.sum() - len(test)
+    assert set(split.parts) == {"train", BOTH, LEFT_OUT}
+    assert ((split.parts == LEFT_OUT).to_numpy() == ~known).all()
+    shares = dataset.table["dx"][known].value_counts(normalize=True)
+    counts = dataset.table["dx"].iloc[test].value_counts()
+    assert ((counts - shares * len(test)).abs() < 1).all()
+
+
+def test_a_leak_is_counted(dataset):
+    found = leakage(dataset, splits.draw(dataset, "image-90-10"))
+    assert found.validation_is_test and 0 < found.share_of_images < 1
+    assert "the figures are too good" in found.sentence and "chose the checkpoint" in found.sentence
+    # By hand: lesion a is in both, b in test alone; a's third photo is in no part.
+    places = {"I1": "train", "I2": "test", "I3": "test", "I4": "validation", "I5": LEFT_OUT}
+    table = pd.DataFrame({"image_id": places.keys(), "lesion_id": list("aabca")})
+    table["dx"] = ["mel", "mel", "nv", "nv", "mel"]
+    by_hand = Dataset("by hand", ("mel", "nv", "vasc"), table)
+    split = splits.Split("lesion", 0, pd.Series(places))
+    found = leakage(by_hand, split)
+    assert (found.images, found.shared_images, found.lesions, found.shared_lesions) == (2, 1, 2, 1)
+    assert (found.by_class["mel"], found.by_class["nv"]) == (1.0, 0.0)
+    assert np.isnan(found.by_class["vasc"]) and not found.validation_is_test
+    assert splits.shared_lesions(by_hand, split) == {"a": ("test", "train")}
+
+
+@pytest.mark.parametrize("protocol", ["lesion", "lesion-kfold", "datta-85-15"])
+def test_protocols_by_lesion_leak_nothing(dataset, protocol):
+    split = splits.draw(dataset, protocol)
+    found = leakage(dataset, split)
+    assert found.shared_images == found.shared_lesions == 0 and not found.validation_is_test
+    assert found.images == len(split.rows(dataset, "test")) > 0
+    assert not splits.shared_lesions(dataset, split)
+
+
+def test_datta_tests_lesions_with_a_single_photo(dataset):
+    split = splits.draw(dataset, "datta-85-15", seed=2)
+    photos = dataset.table.groupby("lesion_id")["image_id"].transform("size")
+    test = split.rows(dataset, "test")
+    assert (photos.iloc[test] == 1).all() and len(test) == -(-(photos == 1).sum() * 15 // 100)
+    assert not (split.parts == LEFT_OUT).any()
+
+
 # --- on disk ----------------------------------------------------------------------------------
 
 
-def test_a_split_survives_its_file(dataset, tmp_path):
-    split = lesion_split(dataset, seed=11)
+@pytest.mark.parametrize("protocol, fold", [("lesion", 0), ("lesion-kfold", 3), ("image-90-10", 0)])
+def test_a_split_survives_its_file(dataset, protocol, fold, tmp_path):
+    split = splits.draw(dataset, protocol, 11, fold)
     split.write(tmp_path / "split.csv")
     again = read_split(tmp_path / "split.csv")
-    assert (again.protocol, again.seed, again.sha256) == ("lesion", 11, split.sha256)
+    assert (again.protocol, again.seed, again.fold) == (protocol, 11, split.fold)
+    assert again.sha256 == split.sha256
     for part in PARTS:
         np.testing.assert_array_equal(again.rows(dataset, part), split.rows(dataset, part))
 
@@ -120,6 +208,7 @@ def test_a_split_survives_its_file(dataset, tmp_path):
         "# protocol=lesion seed=0\nimage,part\nI1,train\n",
         "# protocol=lesion seed=0\nimage_id,fold\nI1,train\n",
         "# protocol=lesion seed=x\nimage_id,part\nI1,train\n",
+        "# protocol=lesion-kfold seed=0 fold=x\nimage_id,part\nI1,train\n",
         "# protocol=lesion seed=0\nimage_id,part\nI1,tes\n",
         "# protocol=lesion seed=0\nimage_id,part\nI1,train\nI2,\n",
         "# protocol=lesion seed=0\nimage_id,part\nI1,train\nI1,test\n",
@@ -149,14 +238,32 @@ def test_a_split_of_another_data_set_is_refused(dataset):
 # --- the real data set ------------------------------------------------------------------------
 
 
-@pytest.mark.real_data
-def test_the_split_of_the_real_data_set():
+@pytest.fixture(scope="module")
+def real():
     try:
-        dataset = ham10000.read(data_root() or "ham10000")
+        return ham10000.read(data_root() or "ham10000")
     except DatasetError as reason:
         pytest.skip(f"HAM10000 is not here (set DERMSA_DATA): {reason}")
-    table = dataset.table.assign(part=part_of_rows(lesion_split(dataset), dataset))
-    assert (table.groupby("lesion_id")["part"].nunique() == 1).all()
+
+
+@pytest.mark.real_data
+def test_the_split_of_the_real_data_set(real):
+    split = lesion_split(real)
+    # The shipped models were trained on this one: it must never change.
+    assert split.sha256 == "c5f92214c27918ea6b501cf8493c8493c2b95cd83df360287abb7f9d15f5c5f0"
+    table = real.table.assign(part=part_of_rows(split, real))
     shares = pd.crosstab(table["dx"], table["part"], normalize="index")
     for part, share in SHARES.items():
         np.testing.assert_allclose(shares[part], share, atol=0.04)
+
+
+@pytest.mark.real_data
+def test_the_papers_numbers_and_leaks(real):
+    found = [leakage(real, splits.draw(real, "image-90-10", seed)) for seed in range(4)]
+    assert {leak.images for leak in found} == {996}
+    assert np.mean([leak.share_of_images for leak in found]) == pytest.approx(0.42, abs=0.03)
+    assert np.mean([leak.by_class["mel"] for leak in found]) == pytest.approx(0.735, abs=0.05)
+    assert len(splits.draw(real, "image-90-10").rows(real, "train")) == 8_962
+    test = splits.draw(real, "datta-85-15").rows(real, "test")
+    counts = real.table["dx"].iloc[test].value_counts().sort_index()
+    assert counts.tolist() == [23, 26, 66, 6, 34, 663, 10]
