@@ -16,14 +16,19 @@ from dermsa.evaluation.metrics import (
     recall,
 )
 from dermsa.evaluation.statistics import (
+    Interval,
     bootstrap_interval,
     bootstrap_report,
     check_same_cases,
+    compare_samples,
     delong_test,
+    draw_samples,
     holm_correction,
     lesion_bootstrap_weights,
     mcnemar_test,
+    mean_intervals,
     paired_bootstrap,
+    report_of_samples,
     wilson_interval,
 )
 
@@ -403,3 +408,45 @@ def test_bad_input_is_refused_with_what_was_expected_and_received(call, message)
         call()
     assert "Expected" in str(refused.value)
     assert "Received" in str(refused.value)
+
+
+# Kept samples
+
+
+def test_kept_samples_give_the_report_and_the_comparison():
+    first, second = draw(noise_seed=1), draw(noise_seed=2, skill=1.0)
+    drawn = [draw_samples(model, samples=60) for model in (first, second)]
+    assert report_of_samples(first, drawn[0]) == bootstrap_report(first, samples=60)
+    values = float(macro_recall(first)), float(macro_recall(second))
+    kept = (of["macro_recall"] for of in drawn)
+    assert compare_samples(*values, *kept, 300, 200) == paired_bootstrap(
+        macro_recall, first, second, samples=60
+    )
+
+
+def test_an_interval_survives_json():
+    for interval in (Interval(0.5, 0.4, 0.6, 10, 8), wilson_interval(0, 0)):
+        again = Interval.from_dict(interval.as_dict())
+        assert str(again) == str(interval) and again.n_lesions == interval.n_lesions
+    assert wilson_interval(0, 0).as_dict()["value"] is None
+
+
+def test_intervals_of_means_are_those_of_the_accuracy():
+    predictions = draw()
+    right = predictions.predicted == predictions.truth
+    values = np.stack([right, np.ones(300), np.full(300, np.nan)], axis=1).astype(float)
+    of_right, of_ones, of_nothing = mean_intervals(values, predictions.lesion_ids, samples=200)
+    expected = bootstrap_interval(accuracy, predictions, samples=200)
+    assert (of_right.value, of_right.n_lesions) == (expected.value, expected.n_lesions)
+    assert of_right.low == pytest.approx(expected.low)
+    assert of_right.high == pytest.approx(expected.high)
+    assert (of_ones.low, of_ones.high) == pytest.approx(
+        (wilson_interval(200, 200).low, 1.0)
+    )  # as of lesions, not of photos
+    assert of_nothing.n == 0 and math.isnan(of_nothing.value)
+
+
+def test_means_count_only_the_cases_that_were_measured():
+    values = np.array([[1.0], [np.nan], [0.0], [1.0]])
+    (interval,) = mean_intervals(values, np.array(["a", "a", "b", "c"]), samples=50)
+    assert (interval.value, interval.n, interval.n_lesions) == (2 / 3, 3, 3)
