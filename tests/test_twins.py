@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dermsa.datasets import twins
+from dermsa import images
+from dermsa.datasets import registry, twins
+from dermsa.datasets.dataset import DatasetError, data_root
 from dermsa.datasets.synthetic import draw_lesion
 
 SIZE = (240, 320)
@@ -76,3 +78,17 @@ def test_the_window_of_the_dermatoscope_makes_no_twins(others):
     window = (1 / (1 + np.exp(30 * (np.hypot(x, y) - 1.0))))[..., None]
     prints = [twins.fingerprint((rgb * window).astype(np.uint8)) for rgb in others]
     assert twins.find_twins(prints, np.arange(len(prints)).astype(str), progress=False) == []
+
+
+@pytest.mark.real_data
+def test_the_real_twins_are_told_from_real_photos_that_only_look_alike():
+    try:
+        table = registry.read("ham10000", data_root() or "ham10000").table.set_index("image_id")
+    except DatasetError as reason:
+        pytest.skip(f"HAM10000 is not here (set DERMSA_DATA): {reason}")
+    same = [(27027, 29036), (25226, 30074), (34228, 34248), (33421, 33481), (27636, 27994)]
+    alike = [(28754, 33249), (33408, 33409), (33253, 33852), (28513, 33462)]
+    names = [f"ISIC_{number:07d}" for pair in same + alike for number in pair]
+    prints = [twins.fingerprint(images.load(table.loc[name, "path"])) for name in names]
+    found = twins.find_twins(prints, table.loc[names, "lesion_id"].tolist(), progress=False)
+    assert {(twin.first, twin.second) for twin in found} == {(2 * i, 2 * i + 1) for i in range(5)}
