@@ -107,7 +107,9 @@ def complete(name: str, classes: tuple[str, ...], listing: Listing) -> Dataset:
     return Dataset(name, classes, table.sort_values("image_id", ignore_index=True))
 
 
-def read_table(path: Path, columns: tuple[str, ...], image_column: str = "image_id"):
+def read_table(
+    path: Path, columns: tuple[str, ...], image_column: str = "image_id"
+) -> pd.DataFrame:
     """A comma or tab separated file, `image_column` renamed to `image_id`, sorted by it.
 
     Raises:
