@@ -1,0 +1,129 @@
+"""A labelled folder is scored; whatever is wrong with its labels is said in a sentence."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dermsa.cli import main
+from dermsa.datasets.dataset import DatasetError
+from dermsa.evaluation import record
+from dermsa.evaluation.assess import TruthError, assess_folder, assess_model, read_truth
+from dermsa.inference import store
+from dermsa.taxonomy import HAM10000_CLASSES
+
+MODEL = "MobileNetV3Small"
+
+
+@pytest.fixture(scope="module")
+def photos(synthetic_data, tmp_path_factory):
+    """A folder of twelve drawn photos, and their rows of HAM10000's metadata."""
+    folder = tmp_path_factory.mktemp("photos")
+    table = pd.read_csv(synthetic_data / "ham10000" / "HAM10000_metadata.csv").head(12)
+    for image_id in table["image_id"]:
+        shutil.copy(synthetic_data / "ham10000" / "HAM10000_images" / f"{image_id}.jpg", folder)
+    return folder, table
+
+
+def write(tmp_path, table):
+    path = tmp_path / "truth.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_a_folder_is_scored_whichever_way_it_is_labelled(photos, tmp_path, capsys):
+    folder, table = photos
+    path = write(tmp_path, table)
+    evaluation = assess_folder(MODEL, folder, path, samples=20, progress=False)
+    assert evaluation.sentence.startswith(f"{MODEL} on 12 images of ")
+    assert "is not known" in evaluation.sentence
+    assert evaluation.images == 12 and evaluation.lesions == table["lesion_id"].nunique()
+    assert (evaluation.protocol, evaluation.leaked_share) == ("none", None)
+    np.testing.assert_array_equal(evaluation.cases["age"], table["age"])
+    with pytest.raises(DatasetError):  # its own split cannot be drawn from other data
+        assess_model(MODEL, data=tmp_path)
+
+    # ISIC's form, the patients in a table of their own: the same answers.
+    one_hot = pd.DataFrame({"image": table["image_id"]})
+    for code in HAM10000_CLASSES:
+        one_hot[code.upper()] = (table["dx"] == code).astype(float)
+    patients = tmp_path / "patients.csv"
+    table[["image_id", "age", "sex", "localization"]].to_csv(patients, index=False)
+    again = assess_folder(
+        MODEL, folder, write(tmp_path, one_hot), patients, samples=20, progress=False
+    )
+    np.testing.assert_array_equal(again.predictions.truth, evaluation.predictions.truth)
+    np.testing.assert_allclose(
+        again.predictions.probabilities, evaluation.predictions.probabilities
+    )
+    without = assess_folder(MODEL, folder, write(tmp_path, one_hot), samples=20, progress=False)
+    assert not np.allclose(without.predictions.probabilities, again.predictions.probabilities)
+
+    arguments = ["--model", MODEL, "--images", str(folder), "--truth", str(path), "--json"]
+    assert main(["evaluate", *arguments]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["overall"]["accuracy"]["value"] == evaluation.interval("accuracy").value
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image_id,dx\na,mel\nb,wart\n", "does not know: 'wart'. It knows akiec"),
+        ("image_id,dx\na,mel\na.jpg,nv\n", "lists the image a twice"),
+        ("image_id,dx\na,mel\nb,\n", "no diagnosis for 1 images, for example b"),
+        ("image,MEL,NV\na,1,0\nb,1,1\n", "1 of its rows are not one diagnosis.*example b"),
+        ("image,MEL,NV\na,1,0\nb,,\n", "1 of its rows are not one diagnosis"),
+        ("image,age\na,50\n", "neither a column dx nor one per diagnosis"),
+        ("name,dx\na,mel\n", "no column image_id"),
+        ("image_id,dx\n", "no row"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path, text, sentence):
+    path = tmp_path / "truth.csv"
+    path.write_text(text)
+    with pytest.raises(TruthError, match=sentence):
+        read_truth(path, HAM10000_CLASSES)
+
+
+def test_photos_that_are_missing_or_no_photos_are_refused(photos, tmp_path, capsys):
+    folder, table = photos
+    more = pd.concat([table, table.head(1).assign(image_id="OTHER")])
+    arguments = ["evaluate", "--model", MODEL, "--images", str(folder), "--truth"]
+    assert main([*arguments, str(write(tmp_path, more))]) == 2
+    assert "1 of 13 images of" in capsys.readouterr().err
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{table['image_id'][0]}.jpg").write_bytes(b"no photo")
+    arguments[4] = str(tmp_path / "broken")
+    assert main([*arguments, str(write(tmp_path, table.head(1)))]) == 2
+    assert f"{table['image_id'][0]}.jpg: The file is not a picture" in capsys.readouterr().err
+    assert main(["evaluate", "--truth", "x.csv"]) == 2
+    assert "belong together" in capsys.readouterr().err
+
+
+# --- compare on the command line ----------------------------------------------------------------
+
+
+def test_compare_on_the_command_line(tmp_path, monkeypatch, capsys):
+    from drawn_evaluations import drawn_evaluation
+
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    for seed, name in enumerate(("A", "B")):
+        evaluation = drawn_evaluation(name, skill=3.0 - 2 * seed, seed=seed)
+        folder = store.weights_folder() / name
+        folder.mkdir()
+        served = evaluation.served
+        card = {"files": {"model.onnx": served["model.onnx"]}, "temperature": 1.0, "views": 1}
+        (folder / store.CARD).write_text(json.dumps(card))
+        record.save(evaluation, folder)
+    assert main(["compare"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("A on 300 drawn cases.\nB on 300 drawn cases.\n")
+    assert "A finds" in printed and "(McNemar)" in printed and "best" in printed
+    assert main(["compare", "A", "B", "--figure", "accuracy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["table"][0]["metric"] == "macro_recall" and found["table"][0]["best"] == "A"
+    assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar"]
+    assert main(["compare", "A", "--figure", "accuracy"]) == 2
+    assert "at least two" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Cost: arithmetic counted by hand, sizes of what ships, and times that make sense."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dermsa.evaluation import cost
+from dermsa.inference import store
+
+
+def constant(name, *shape):
+    return numpy_helper.from_array(np.zeros(shape, np.float32), name)
+
+
+def test_multiply_adds_by_hand():
+    nodes = [
+        helper.make_node("Conv", ["image", "k"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "d"], ["b"], group=8),  # depthwise
+        helper.make_node("GlobalAveragePool", ["b"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["e"]),
+        helper.make_node("Gemm", ["e", "w"], ["f"], transB=1),
+        helper.make_node("MatMul", ["f", "m"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["images", 3, 32, 48])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["images", 7])],
+        [constant("k", 8, 3, 3, 3), constant("d", 8, 1, 3, 3), constant("w", 10, 8),
+         constant("m", 10, 7)],
+    )  # fmt: skip
+    convolution = 8 * 16 * 24 * (3 * 3 * 3)
+    depthwise = 8 * 14 * 22 * (1 * 3 * 3)
+    found = cost.multiply_adds(helper.make_model(graph).SerializeToString())
+    assert found == convolution + depthwise + 8 * 10 + 10 * 7
+
+
+def test_the_cost_of_what_ships():
+    names = store.model_names()[:1] + ["MobileNetV2"]
+    costs = cost.measure(names, rounds=2)
+    assert list(costs) == names
+    for name, of in costs.items():
+        card = store.read_card(name)
+        assert of.parameters == card["architecture"]["parameters"]
+        assert of.file_bytes == (store.weights_folder() / name / "model.onnx").stat().st_size
+        # A network of n parameters uses each of them at least once, but for the biases.
+        assert of.multiply_adds > 5 * of.parameters
+        assert of.views == card["views"]
+        assert of.seconds_per_epoch == card["training"]["seconds_per_epoch"]
+        assert 0 < of.pass_p50 <= of.pass_p95 < of.answer_p95
+        assert of.images_per_second > 0 and of.peak_memory > of.file_bytes
+        assert of.measured_with == tuple(names)
+    # 300 million at 224 x 224 (Sandler et al. 2018), without the classifier of ImageNet.
+    side = store.read_card("MobileNetV2")["architecture"]["input_size"][0]
+    assert costs["MobileNetV2"].multiply_adds == pytest.approx(300e6 * (side / 224) ** 2, rel=0.1)
