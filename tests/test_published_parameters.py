@@ -61,14 +61,6 @@ def test_the_row_with_a_dense_layer_of_512():
     assert parameters(classifier) == (37_062_250 - 2, 37_040_087 + 1)
 
 
-def test_the_published_kernel_has_as_many_parameters_as_the_formula():
-    counts = {
-        parameters(build_classifier(ClassifierConfig("MobileNetV3Small", kernel=kernel)))
-        for kernel in ("formula", "published")
-    }
-    assert len(counts) == 1
-
-
 @pytest.mark.parametrize(
     ("cut", "feature_map"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from pathlib import Path
 
 import keras
@@ -127,7 +128,7 @@ def build(
             f"pixels. Received: {size[0]} x {size[1]}"
         )
     return record.build(
-        input_tensor=_scale(record, image), input_shape=size, include_top=top, weights=weights
+        input_tensor=scaled(record, image), input_shape=size, include_top=top, weights=weights
     )
 
 
@@ -149,9 +150,7 @@ def tensor_at(network: keras.Model, cut: Cut) -> keras.KerasTensor:
             if any(taken is tensor for taken in _inputs(operation))
         ]
         if len(followers) != 1:
-            raise ValueError(
-                f"Expected one layer in {cut.path} after {layer}. Found: {len(followers)}."
-            )
+            raise ValueError(f"Expected one layer after {layer}. Found: {len(followers)}.")
         tensor = followers[0].output
     return tensor if cut.then is None else cut.then(tensor)
 
@@ -196,18 +195,22 @@ def _load(
     """Loads a file of the whole network, or else one that ends at the cut."""
     if not Path(path).is_file():
         raise ValueError(f"There is no file of starting weights at {path}.")
-    try:
-        network.load_weights(path)
-    except ValueError:
+    with warnings.catch_warnings():
+        # Keras names every layer that it misses before it says so in one error.
+        warnings.filterwarnings("ignore", "Skipping nested container")
         try:
-            keras.Model(network.inputs, tensor).load_weights(path)
-        except ValueError as error:
-            raise ValueError(
-                f"{path} does not hold the weights of {record.name} up to {cut_name}."
-            ) from error
+            network.load_weights(path)
+        except ValueError:
+            try:
+                keras.Model(network.inputs, tensor).load_weights(path)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} does not hold the weights of {record.name} up to {cut_name}."
+                ) from error
 
 
-def _scale(record: Backbone, image: keras.KerasTensor) -> keras.KerasTensor:
+def scaled(record: Backbone, image: keras.KerasTensor) -> keras.KerasTensor:
+    """RGB 0 to 255 as the network expects it, by layers of the graph."""
     if record.scaling == "internal":
         return image
     if record.scaling == "minus_one_to_one":

@@ -18,6 +18,22 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+BLOCKS = range(6, 15)  # those with hard-swish
+
+# The BatchNormalizations before a hard-swish, and the convolutions that take its answer. The
+# first one's answer also goes around its block: the block's own answer is scaled with it. The
+# last one's goes to the head, and keeps its scale.
+BEFORE_HARD_SWISH = (
+    "conv_bn",
+    "expanded_conv_project_bn",
+    *(f"expanded_conv_{block}_{kind}_bn" for block in BLOCKS for kind in ("expand", "depthwise")),
+)
+AFTER_HARD_SWISH = (
+    "expanded_conv_depthwise",
+    "expanded_conv_1_expand",
+    *(f"expanded_conv_{block}_{kind}" for block in BLOCKS for kind in ("depthwise", "project")),
+)
+
 
 def warm_start_mobilenet_v3_large(
     model: keras.Model, minimalistic: keras.Model, sharpness: float = 3.0
@@ -33,7 +49,7 @@ def warm_start_mobilenet_v3_large(
         ValueError: `model` is not MobileNetV3Large.
     """
     layers = {layer.name: layer for layer in model.layers}
-    if "expanded_conv_3_squeeze_excite_conv_1" not in layers:
+    if "expanded_conv_13_squeeze_excite_conv_1" not in layers:
         raise ValueError(f"Expected MobileNetV3Large. Received: {model.name}")
     for source in minimalistic.layers:
         target = layers.get(source.name)
@@ -48,22 +64,10 @@ def warm_start_mobilenet_v3_large(
         if name.endswith("squeeze_excite_conv_1"):
             layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
             _scale(layers, name.replace("squeeze_excite_conv_1", "project"), 2)
-    for batchnorm, convolution in HARD_SWISH_BETWEEN:
-        if batchnorm in layers and convolution in layers:
-            _scale(layers, batchnorm, sharpness)
-            _scale(layers, convolution, 1 / sharpness)
-
-
-# The BatchNormalization before and the convolution after a hard-swish. The first one's answer
-# also goes around its block, and the last one's to the head: both keep their scale.
-HARD_SWISH_BETWEEN = tuple(
-    pair
-    for block in range(6, 15)
-    for pair in (
-        (f"expanded_conv_{block}_expand_bn", f"expanded_conv_{block}_depthwise"),
-        (f"expanded_conv_{block}_depthwise_bn", f"expanded_conv_{block}_project"),
-    )
-)
+    for before, after in zip(BEFORE_HARD_SWISH, AFTER_HARD_SWISH, strict=True):
+        if after in layers:
+            _scale(layers, before, sharpness)
+            _scale(layers, after, 1 / sharpness)
 
 
 def _in_the_middle(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -74,6 +78,9 @@ def _in_the_middle(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _scale(layers: dict[str, keras.layers.Layer], name: str, factor: float) -> None:
     """Multiplies a kernel, or gamma and beta of a BatchNormalization."""
-    if name in layers:
-        for weight in layers[name].trainable_weights:
-            weight.assign(weight * factor)
+    layer = layers.get(name)
+    if layer is None:
+        return
+    is_normalisation = isinstance(layer, keras.layers.BatchNormalization)
+    for weight in (layer.gamma, layer.beta) if is_normalisation else (layer.kernel,):
+        weight.assign(weight * factor)
