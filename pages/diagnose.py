@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -36,6 +38,17 @@ class Photo(NamedTuple):
 
     name: str
     data: bytes
+
+
+class Overlay(NamedTuple):
+    """A map laid over the photo, with its legend and the name it is saved under."""
+
+    title: str
+    file_name: str
+    picture: np.ndarray
+    alt: str
+    legend: go.Figure
+    legend_alt: str
 
 
 class Answer(NamedTuple):
@@ -303,6 +316,12 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
 def show_triage(diagnosis: Diagnosis) -> None:
     triage = diagnosis.triage
     st.subheader("Malignancy", anchor=False)
+    if triage is None:
+        st.info(
+            "This model tells benign diagnoses apart only: it cannot say whether to refer.",
+            icon=":material/info:",
+        )
+        return
     st.metric("Probability that the lesion is malignant", percent(diagnosis.malignancy))
     st.plotly_chart(
         plots.malignancy_bar(diagnosis.malignancy, triage.threshold),
@@ -338,37 +357,65 @@ def rate(measured: MeasuredRate) -> str:
 
 @st.fragment
 def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
-    """The three pictures and the sums; a fragment, so that its controls compute nothing anew."""
+    """The pictures and the sums; a fragment, so that its controls compute nothing anew."""
     number = ask_which_photo(names)
     if diagnosis.explained_by:
         st.caption(
             f"Maps and sums are those of {diagnosis.explained_by}, a member of this ensemble: the "
             "mean of several models' probabilities is no sum of evidence."
         )
+    photo = diagnosis.photos[number]
     opacity, scale, code = ask_how_to_explain(diagnosis)
-    photo, k = diagnosis.photos[number], diagnosis.classes.index(code)
-    limit = plots.evidence_limit([each.evidence_grid for each in diagnosis.photos])
-    attention = plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop)
-    evidence = plots.evidence_overlay(photo.rgb, evidence_map(photo, k), opacity, limit)
+    overlays = []
+    if photo.attention_grid is not None:
+        overlays.append(attention_overlay(photo, opacity, scale))
+    if diagnosis.decomposes:
+        overlays.append(evidence_overlay(diagnosis, photo, opacity, code))
 
     columns = st.columns(3, gap="small")
     with columns[0]:
         st.image(photo.rgb, width="stretch", alt="The lesion as photographed.")
         st.caption(f"As photographed: {names[number]}")
-    with columns[1]:
-        st.image(attention, width="stretch", alt="The lesion under its attention map.")
-        show_legend(plots.attention_legend(scale), f"{scale} colours, from little to much.")
-    with columns[2]:
-        alt = f"The lesion with the evidence for and against {NAMES[code]}."
-        st.image(evidence, width="stretch", alt=alt)
-        show_legend(plots.evidence_legend(limit), "Purple is against, orange is for.")
-    show_downloads(diagnosis, code, attention, evidence)
+    for column, overlay in zip(columns[1:], overlays, strict=False):
+        with column:
+            st.image(overlay.picture, width="stretch", alt=overlay.alt)
+            st.plotly_chart(overlay.legend, config={"staticPlot": True}, alt=overlay.legend_alt)
+    if not diagnosis.decomposes:
+        st.info(
+            "There is no evidence map: layers that are not linear lie between this model's "
+            "feature map and its answer, so that nothing adds up to it exactly.",
+            icon=":material/info:",
+        )
+    show_downloads(diagnosis, overlays)
     show_sums(diagnosis, code)
 
 
-def evidence_map(photo: PhotoExplanation, k: int) -> np.ndarray:
-    """The evidence map of one diagnosis; `photo.evidence_map` would draw all seven."""
-    return evidence_at_image_size(photo.evidence_grid[[k]], photo.crop, photo.rgb.shape[:2])[0]
+def attention_overlay(photo: PhotoExplanation, opacity: float, scale: str) -> Overlay:
+    return Overlay(
+        "Attention (PNG)",
+        "dermsa-attention.png",
+        plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop),
+        "The lesion under its attention map.",
+        plots.attention_legend(scale),
+        f"{scale} colours, from little to much.",
+    )
+
+
+def evidence_overlay(
+    diagnosis: Diagnosis, photo: PhotoExplanation, opacity: float, code: str
+) -> Overlay:
+    k = diagnosis.classes.index(code)
+    limit = plots.evidence_limit([each.evidence_grid for each in diagnosis.photos])
+    # Of one diagnosis only; `photo.evidence_map` would draw all of them.
+    evidence = evidence_at_image_size(photo.evidence_grid[[k]], photo.crop, photo.rgb.shape[:2])[0]
+    return Overlay(
+        f"Evidence for {code} (PNG)",
+        f"dermsa-evidence-{code}.png",
+        plots.evidence_overlay(photo.rgb, evidence, opacity, limit),
+        f"The lesion with the evidence for and against {NAMES[code]}.",
+        plots.evidence_legend(limit),
+        "Purple is against, orange is for.",
+    )
 
 
 def ask_which_photo(names: list[str]) -> int:
@@ -387,32 +434,26 @@ def ask_which_photo(names: list[str]) -> int:
         )
 
 
-def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str, str]:
-    """The opacity, the colours, and the diagnosis whose evidence is shown."""
+def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, str | None]:
+    """The opacity, the colours, and the diagnosis whose evidence is shown, where there is any."""
+    scale = code = None
     first, second, third = st.columns(3, gap="small")
     opacity = first.slider("Opacity of the overlays", 0, 100, 50, 5, "%d %%", key=key("opacity"))
-    scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
-    code = third.selectbox(
-        "Evidence for",
-        [diagnosis.classes[k] for k in ranked(diagnosis)],
-        format_func=NAMES.get,
-        key=key(f"evidence-{diagnosis.best}"),  # starts at the best diagnosis when that changes
-    )
+    if diagnosis.photos[0].attention_grid is not None:
+        scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
+    if diagnosis.decomposes:
+        code = third.selectbox(
+            "Evidence for",
+            [diagnosis.classes[k] for k in ranked(diagnosis)],
+            format_func=NAMES.get,
+            key=key(f"evidence-{diagnosis.best}"),  # starts at the best when that changes
+        )
     return opacity / 100, scale, code
 
 
-def show_legend(figure, alt: str) -> None:
-    st.plotly_chart(figure, config={"staticPlot": True}, alt=alt)
-
-
-def show_downloads(
-    diagnosis: Diagnosis, code: str, attention: np.ndarray, evidence: np.ndarray
-) -> None:
-    files = (
-        ("Result (JSON)", "dermsa-result.json", lambda: as_json(diagnosis)),
-        ("Attention (PNG)", "dermsa-attention.png", lambda: plots.png(attention)),
-        (f"Evidence for {code} (PNG)", f"dermsa-evidence-{code}.png", lambda: plots.png(evidence)),
-    )
+def show_downloads(diagnosis: Diagnosis, overlays: list[Overlay]) -> None:
+    files = [("Result (JSON)", "dermsa-result.json", lambda: as_json(diagnosis))]
+    files += [(each.title, each.file_name, partial(plots.png, each.picture)) for each in overlays]
     with st.container(horizontal=True):
         for label, file_name, content in files:
             st.download_button(
@@ -429,24 +470,13 @@ def as_json(diagnosis: Diagnosis) -> str:
     return json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False)
 
 
-def show_sums(diagnosis: Diagnosis, code: str) -> None:
+def show_sums(diagnosis: Diagnosis, code: str | None) -> None:
     """The exact sum behind one logit, and each patient property's share in all of them."""
-    k = diagnosis.classes.index(code)
-    bias, image, patient = (
-        float(values[k])
-        for values in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence)
-    )
     left, right = st.columns(2, gap="medium")
-    with left:
-        st.subheader(f"The sum for {NAMES[code]}", anchor=False)
-        st.plotly_chart(
-            plots.decomposition_bars(bias, image, patient, code),
-            config={"displayModeBar": False},
-            alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the logit "
-            f"{bias + image + patient:+.2f}.",
-        )
-        st.caption("Exact: the network adds these three up. The image's part is the evidence map.")
-    with right:
+    if code:
+        with left:
+            show_sum(diagnosis, code)
+    with right if code else left:
         st.subheader("What the patient adds, in logits", anchor=False)
         known = diagnosis.patient.known()
         if not known:
@@ -464,6 +494,22 @@ def show_sums(diagnosis: Diagnosis, code: str) -> None:
             alt=plots.describe_contributions(classes, shares),
         )
         st.caption("Against the same patient with nothing known (Shapley values).")
+
+
+def show_sum(diagnosis: Diagnosis, code: str) -> None:
+    k = diagnosis.classes.index(code)
+    bias, image, patient = (
+        float(values[k])
+        for values in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence)
+    )
+    st.subheader(f"The sum for {NAMES[code]}", anchor=False)
+    st.plotly_chart(
+        plots.decomposition_bars(bias, image, patient, code),
+        config={"displayModeBar": False},
+        alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the logit "
+        f"{bias + image + patient:+.2f}.",
+    )
+    st.caption("Exact: the network adds these three up. The image's part is the evidence map.")
 
 
 def property_label(patient: Patient, name: str) -> str:
@@ -491,10 +537,12 @@ def show_if_unknown(diagnosis: Diagnosis) -> None:
     }
     order = ranked(diagnosis)
     malignant = [k for k in order if diagnosis.classes[k] in MALIGNANT]
-    table = {"Probability of": [NAMES[diagnosis.classes[k]] for k in order] + ["**Malignancy**"]}
-    for title, values in columns.items():
-        total = f"**{percent(values[malignant].sum())}**"
-        table[title] = [percent(values[k]) for k in order] + [total]
+    table = {"Probability of": [NAMES[diagnosis.classes[k]] for k in order]}
+    table |= {title: [percent(values[k]) for k in order] for title, values in columns.items()}
+    if malignant:
+        table["Probability of"].append("**Malignancy**")
+        for title, values in columns.items():
+            table[title].append(f"**{percent(values[malignant].sum())}**")
     st.table(table, border="horizontal", hide_index=True)
 
 
@@ -530,7 +578,8 @@ def test_figures(card: dict) -> tuple[list[dict], list[dict]]:
         for name in CLASS_FIGURES
     ]
     return tuple(
-        [figure_row(title, figure) for title, figure in found if figure]
+        # Some have no value or interval, such as those of melanoma where no class is one.
+        [figure_row(title, each) for title, each in found if each and each["low"] is not None]
         for found in (overall, by_class)
     )
 

@@ -1,4 +1,4 @@
-"""The shipped models answer, exactly as their cards say, without TensorFlow."""
+"""The models answer, exactly as their cards say, without TensorFlow."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference import store
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import Predictor
+from dermsa.models.outputs import NoDecomposition
 from dermsa.patient import Patient
 
 MODELS = store.model_names()
@@ -141,3 +142,70 @@ def test_maps_of_mirrored_views_are_laid_back(predictor, lesion):
     mirrored = predictor.diagnose([np.ascontiguousarray(lesion[:, ::-1])]).photos[0]
     np.testing.assert_allclose(mirrored.evidence_grid, photo.evidence_grid[:, :, ::-1], atol=1e-4)
     np.testing.assert_allclose(mirrored.attention_grid, photo.attention_grid[:, ::-1], atol=1e-4)
+
+
+# --- models of other heads and data sets ------------------------------------------------------
+
+
+@pytest.fixture
+def other(small_models, monkeypatch):
+    """Opens one of `SMALL_MODELS`."""
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(small_models))
+    return Predictor
+
+
+def expected_logits(predictor, lesion, patient):
+    seen = images.to_model_input(lesion, predictor.engine.input_size)
+    both = np.stack([seen, seen[:, ::-1]])  # these models look at two views
+    return predictor.engine(both, patient.encode(predictor.age_scale)[None])["logits"].mean(axis=0)
+
+
+@pytest.mark.parametrize("name", ["dense512", "pooled", "benign"])
+def test_every_head_answers_with_the_logits_of_its_network(other, lesion, name):
+    predictor = other(name)
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    expected = expected_logits(predictor, lesion, PATIENT)
+    np.testing.assert_allclose(diagnosis.logits, expected, atol=1e-4)
+    assert len(diagnosis.probabilities) == len(diagnosis.classes) == len(predictor.classes)
+    hidden = predictor.diagnose([lesion], PATIENT.without("age")).probabilities
+    np.testing.assert_allclose(diagnosis.if_unknown["age"], hidden, atol=1e-5)
+    # The shares are exact, whether the logits are a sum or not.
+    shares = sum(diagnosis.patient_contributions.values())
+    unknown = expected_logits(predictor, lesion, Patient())
+    np.testing.assert_allclose(shares, expected - unknown, atol=1e-4)
+    json.dumps(diagnosis.to_dict(), allow_nan=False)
+
+
+def test_a_model_that_does_not_split_has_attention_but_no_evidence(other, lesion):
+    predictor = other("dense512")
+    diagnosis = predictor.diagnose([lesion, lesion[::-1]], PATIENT)
+    assert not predictor.decomposes and not diagnosis.decomposes
+    photo = diagnosis.photos[0]
+    assert photo.attention_map.shape == lesion.shape[:2]
+    assert diagnosis.bias is diagnosis.image_evidence is diagnosis.patient_evidence is None
+    with pytest.raises(NoDecomposition, match="do not split into evidence"):
+        _ = photo.evidence_map
+    whole = diagnosis.to_dict()
+    assert whole["decomposes"] is False and whole["photos"][0]["evidence_grid"] is None
+
+
+def test_a_model_without_attention_has_evidence_at_every_position(other, lesion):
+    predictor = other("pooled")
+    diagnosis = predictor.diagnose([lesion], PATIENT)
+    (photo,) = diagnosis.photos
+    assert photo.attention_grid is None and photo.attention_map is None
+    assert photo.evidence_grid.shape == (3, 3, 5)
+    assert photo.evidence_map.shape == (3, *lesion.shape[:2])
+    sums = photo.evidence_grid.sum(axis=(1, 2))
+    np.testing.assert_allclose(
+        diagnosis.bias + sums + diagnosis.patient_evidence, diagnosis.logits, atol=1e-5
+    )
+    melanoma = diagnosis.probabilities[predictor.classes.index("mel")]
+    assert diagnosis.malignancy == pytest.approx(melanoma)
+
+
+def test_a_model_of_benign_diagnoses_refers_nobody(other, lesion):
+    diagnosis = other("benign").diagnose([lesion], PATIENT)
+    assert diagnosis.malignancy is None and diagnosis.triage is None
+    assert diagnosis.to_dict()["refer"] is None
+    assert set(diagnosis.prediction_set) <= {"nv", "sk"} == set(diagnosis.classes)
