@@ -2,7 +2,8 @@
 
 Models come as a mapping from the name to show to whatever is shown of them, and keep one look in
 every figure: colour, dash, marker and hatch differ together, so that no two are told apart by
-colour alone. Pointing at a place reads all models there at once.
+colour alone. One that has nothing to show in a figure is given all the same, empty, so that the
+others keep their looks. Pointing at a place reads all models there at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from dermsa.taxonomy import NAMES
 MAX_MODELS = 6
 GRID = np.linspace(0, 1, 101)
 """Where a curve can be read by pointing."""
+OPEN_SYMBOLS = ("diamond-open", "star-open", "hexagon-open", "triangle-down-open")
+"""For what was published and not measured here."""
 PALE = "#dfe4e9"
 SMALL_FONT = 13
 ROOM_FOR_CAMERA = 36
@@ -390,8 +393,7 @@ def class_bars(
             marker={"color": look[name].colour, "pattern": _pattern(look[name]), "opacity": 0.85},
             hovertemplate="%{customdata}",
         )
-    for place, (name, figures) in enumerate((published or {}).items()):
-        symbol = ("diamond-open", "star-open", "hexagon-open", "triangle-down-open")[place % 4]
+    for (name, figures), symbol in zip((published or {}).items(), OPEN_SYMBOLS * 4, strict=False):
         known = [code for code in classes if code in figures]
         figure.add_scatter(
             x=known,
@@ -434,47 +436,64 @@ class Priced:
 
 
 def trade(points: Mapping[str, Priced], title: str) -> go.Figure:
-    """Quality against time of one image and against parameters, and who is beaten by nobody."""
-    measured = [name for name, point in points.items() if not point.published]
-    look = styles(measured)
+    """Quality against time of one image and against parameters, and who is beaten by nobody.
+
+    Args:
+        points: Those published come after those measured.
+        title: What the quality is.
+    """
+    look = styles([name for name, point in points.items() if not point.published])
+    marks = dict(zip((n for n, p in points.items() if p.published), OPEN_SYMBOLS * 4, strict=False))
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
+    named = set()
     for column, price in ((1, "milliseconds"), (2, "parameters")):
         drawn = {n: p for n, p in points.items() if getattr(p, price) is not None}
-        _add_front(figure, column, [(getattr(p, price), p.quality.value) for p in drawn.values()])
+        measured = [p for p in drawn.values() if not p.published]
+        _add_front(figure, column, [(getattr(p, price), p.quality.value) for p in measured])
         for name, point in drawn.items():
-            known = math.isfinite(point.quality.low)
+            colour = TEXT_COLOUR if point.published else look[name].colour
+            symbol = marks[name] if point.published else look[name].symbol
+            bars = None if point.published else _error_bars([point.quality]) | {"color": colour}
             figure.add_scatter(
                 x=[getattr(point, price)],
                 y=[point.quality.value],
-                error_y=_error_bars([point.quality]) if known else None,
-                mode="markers+text",
-                text=[name],
-                textposition="middle right",
-                marker={
-                    "size": 13,
-                    "color": TEXT_COLOUR if point.published else look[name].colour,
-                    "symbol": "diamond-open" if point.published else look[name].symbol,
-                },
-                name=name,
-                hovertemplate="%{text}: %{y:.3f} at %{x:,.4~g}"
-                + (" ms" if price == "milliseconds" else " parameters")
+                error_y=bars,
+                mode="markers",
+                marker={"size": 13, "color": colour, "symbol": symbol},
+                name=f"{name}, published" if point.published else name,
+                legendgroup=name,
+                showlegend=name not in named,
+                hovertemplate=f"{name}: {interval_text(point.quality)}<br>"
+                + ("%{x:.1f} ms" if price == "milliseconds" else "%{x:,.0f} parameters")
                 + "<extra></extra>",
                 cliponaxis=False,
                 row=1,
                 col=column,
             )
+            named.add(name)
         prices = [getattr(point, price) for point in drawn.values()]
-        if prices:
-            low, high = math.log10(min(prices)), math.log10(max(prices))
-            room = max(0.35, 0.25 * (high - low))
-            figure.update_xaxes(range=[low - room, high + room], row=1, col=column)
-    figure.update_xaxes(type="log", minor={"showgrid": False}, dtick="D2")
-    figure.update_xaxes(title="milliseconds for one image (median)", row=1, col=1)
+        figure.update_xaxes(**_log_axis(prices), row=1, col=column)
+    figure.update_xaxes(title="milliseconds for one answer (median)", row=1, col=1)
     figure.update_xaxes(title="parameters", row=1, col=2)
     figure.update_yaxes(title=title, row=1, col=1)
-    return _small(figure, 430, top=16).update_layout(
-        margin={"l": 0, "r": ROOM_FOR_CAMERA, "t": 16, "b": 0}
+    return _small(figure, 450, top=30).update_layout(
+        showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}
     )
+
+
+def _log_axis(values: Sequence[float]) -> dict:
+    """A logarithmic axis with room around the values and ticks at 1, 2 and 5."""
+    if not values:
+        return {"type": "log", "range": [0, 1]}
+    low, high = math.log10(min(values)) - 0.2, math.log10(max(values)) + 0.2
+    ticks = [
+        lead * 10**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for lead in (1, 2, 5)
+        if low <= math.log10(lead) + power <= high
+    ]
+    texts = [f"{tick / 1e6:g} M" if tick >= 1e5 else f"{tick:g}" for tick in ticks]
+    return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": texts}
 
 
 def _add_front(figure: go.Figure, column: int, points: Sequence[tuple[float, float]]) -> None:
@@ -515,6 +534,8 @@ def interval_rows(
     rows = {group: place for place, group in enumerate(groups)}
     step = 0.64 / max(1, len(models))
     for place, (name, figures) in enumerate(models.items()):
+        if not figures:
+            continue
         shift = (place - (len(models) - 1) / 2) * step
         for grey in (False, True):
             shown = [g for g in groups if g in figures and (g in small) == grey]
@@ -547,12 +568,14 @@ def interval_rows(
     )
 
 
-def removal_curves(models: Mapping[str, Curve]) -> go.Figure:
+def removal_curves(models: Mapping[str, Curve | None]) -> go.Figure:
     """Probability of the diagnosis while the most attended pixels are blurred, or put back."""
     look = styles(list(models))
     titles = ("Deletion: lower is better", "Insertion: higher is better")
     figure = make_subplots(1, 2, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
     for name, curve in models.items():
+        if curve is None:
+            continue
         for column, probability in ((1, curve.deletion), (2, curve.insertion)):
             figure.add_scatter(
                 x=curve.shares,

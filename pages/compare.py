@@ -37,6 +37,7 @@ CLASS_METRICS = ("recall", "precision", "f1", "roc_auc", "average_precision", "s
 QUALITIES = ("macro_recall", "accuracy", "macro_roc_auc", "malignancy_roc_auc", "macro_f1")
 PAPERS_FIRST = ("InceptionResNetV2 (Sensors 2022)", "MobileNetV3Large (Sensors 2022)")
 PER_PAGE = 12
+MAPS_ACROSS = 4
 THUMBNAIL_SIDE = 320
 
 
@@ -78,7 +79,6 @@ def main() -> None:
         required=True,
         key="view",
         bind="query-params",
-        width="stretch",
     )
     if view == "One photo":
         show_one_photo(names)
@@ -99,9 +99,10 @@ def ask_what_to_compare() -> tuple[list[str], list[str]]:
     measured = [name for name, source in found.items() if not source.problem]
     if "models" not in st.session_state:
         asked = st.query_params.get_all("models")
-        shipped = [name for name in measured if found[name].kind == "model"]
+        shipped = [name for name in found if found[name].kind == "model"]
+        ready = [name for name in shipped if name in measured]
         st.session_state.models = [name for name in asked if name in found] or (
-            (shipped or measured)[:MAX_MODELS]
+            (ready or shipped)[:MAX_MODELS]
         )
         if strange := [name for name in asked if name not in found]:
             st.warning(
@@ -430,7 +431,7 @@ def show_differences(chosen: Chosen, papers: Sequence[str]) -> None:
     test = right.segmented_control(
         "Test",
         tests_for(figure),
-        format_func={"bootstrap": "Paired bootstrap"}.get,
+        format_func=TESTS.get,
         default="bootstrap",
         required=True,
         key=f"test-of-{tests_for(figure)[-1]}",
@@ -464,6 +465,9 @@ def show_differences(chosen: Chosen, papers: Sequence[str]) -> None:
         hide_index=True,
         alt="Every pair with its difference and p-value.",
     )
+
+
+TESTS = {"bootstrap": "Paired bootstrap", "McNemar": "McNemar", "DeLong": "DeLong"}
 
 
 def tests_for(figure: Figure) -> list[str]:
@@ -507,12 +511,13 @@ def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
         required=True,
         key="quality",
     )
-    points = {
-        chosen.labels[one.model]: Priced(
-            one.interval(metric), one.cost.answer_p50, one.cost.parameters
+    points = chosen.by_label(
+        lambda one: Priced(
+            one.interval(metric),
+            one.cost.answer_p50 if one.cost else None,
+            one.cost.parameters if one.cost else None,
         )
-        for one in measured
-    } | published_points(papers, metric)
+    ) | published_points(papers, metric)
     figure = plots_compare.trade(points, METRICS[metric].title)
     show_figure(figure, describe_points(points, METRICS[metric].title), "cost")
     st.table(
@@ -530,9 +535,9 @@ def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
         )
     cost = measured[0].cost
     st.caption(
-        f"An answer is the mean over mirrored views. Times in the served form on "
-        f"{cost.processor}, {cost.threads} threads, models taking turns; the line joins those "
-        "that no other one beats. Open diamonds are published, under another protocol."
+        f"An answer is that of the page: all views, maps and checks. Times in the served form on "
+        f"{cost.processor}, {cost.threads} threads, models taking turns. The line joins measured "
+        "models that no other one beats. Open signs are published, under another protocol."
     )
 
 
@@ -594,14 +599,15 @@ def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
     )
     groups = [group for group in first.groups if group.property == property_]
     titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
-    figures = {
-        chosen.labels[one.model]: {
+    figures = chosen.by_label(
+        lambda one: {
             titles[group.value]: group.intervals[metric]
             for group in one.groups
-            if group.property == property_ and math.isfinite(group.intervals[metric].value)
+            if group.property == property_
+            and metric in group.intervals
+            and math.isfinite(group.intervals[metric].value)
         }
-        for one in with_groups
-    }
+    )
     small = [titles[group.value] for group in groups if group.small]
     defined = [title for title in titles.values() if any(title in of for of in figures.values())]
     title = subgroups.TITLES[metric]
@@ -644,14 +650,15 @@ def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
         format_func=lambda code: NAMES.get(code, code) if code else "All",
         key="map-class",
     )
-    figures = {
-        chosen.labels[one.model]: {
+    figures = chosen.by_label(
+        lambda one: {
             title: found.measures[measure]
             for kind, title in attention_quality.KINDS.items()
-            if (found := one.attention.of(kind, of_class)) and measure in found.measures
+            if one.attention
+            and (found := one.attention.of(kind, of_class))
+            and measure in found.measures
         }
-        for one in measured
-    }
+    )
     title = attention_quality.MEASURES[measure]
     show_figure(
         plots_compare.interval_rows(figures, title),
@@ -665,11 +672,11 @@ def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
         f"{percent(area.value)} of the photos, which is what an even map would score in the first "
         "measure; “centre of the photo” is a blob in the middle, which explains nothing."
     )
-    show_removal(chosen, measured)
+    show_removal(chosen)
     show_agreement(chosen, measured)
 
 
-def show_removal(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+def show_removal(chosen: Chosen) -> None:
     kind = st.segmented_control(
         "Blur or restore pixels in the order of",
         list(attention_quality.KINDS),
@@ -678,13 +685,14 @@ def show_removal(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
         required=True,
         key="map-kind",
     )
-    found = {
-        chosen.labels[one.model]: curve
-        for one in measured
-        for curve in one.attention.curves
-        if curve.kind == kind
-    }
-    if not found:
+    found = chosen.by_label(
+        lambda one: (
+            next((curve for curve in one.attention.curves if curve.kind == kind), None)
+            if one.attention
+            else None
+        )
+    )
+    if not any(found.values()):
         st.info("This kind of map was not measured.")
         return
     show_figure(
@@ -693,6 +701,7 @@ def show_removal(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
         + " ".join(
             f"{name}: deletion to {curve.deletion[-1]:.2f}, insertion to {curve.insertion[-1]:.2f}."
             for name, curve in found.items()
+            if curve
         ),
         "removal",
     )
@@ -700,13 +709,12 @@ def show_removal(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
 
 def show_agreement(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
     kinds = attention_quality.KINDS
-    table: dict[str, list[str]] = {"Agreement of the maps": []}
     by_pair = {
         (one.first, one.second): one
         for one in measured[0].attention.agreements
         if one.of_class is None
     }
-    table["Agreement of the maps"] = [f"{kinds[a]} and {kinds[b].lower()}" for a, b in by_pair]
+    table = {"Agreement of the maps": [f"{kinds[a]} and {kinds[b]}" for a, b in by_pair]}
     for one in measured:
         own = {(a.first, a.second): a for a in one.attention.agreements if a.of_class is None}
         table[chosen.labels[one.model]] = [
@@ -752,15 +760,12 @@ def show_cases(chosen: Chosen, papers: Sequence[str]) -> None:
     if table.empty:
         st.info("There is no such case.", icon=":material/task_alt:")
         return
-    dataset, why = photos_of(chosen.evaluations[0].dataset, str(data_root()))
+    photos, why = photos_of(chosen.evaluations[0].dataset, str(data_root()))
     if why:
         st.info(
-            f"The photos cannot be shown: {why} The cases stand in the table.",
+            f"The photos cannot be shown: {why} What was said of them is below.",
             icon=":material/hide_image:",
         )
-    opened_case = st.session_state.get("case")
-    if opened_case in set(table["image_id"]):
-        show_case(chosen, table[table["image_id"] == opened_case].iloc[0], dataset)
     pages = math.ceil(len(table) / PER_PAGE)
     st.markdown(f"**{len(table):,} cases**, the most confident mistakes first")
     page = st.pagination(pages, key=f"page-{which}-{truth}") if pages > 1 else 1
@@ -768,7 +773,7 @@ def show_cases(chosen: Chosen, papers: Sequence[str]) -> None:
     columns = st.columns(4, gap="small")
     for place, (_, case) in enumerate(shown.iterrows()):
         with columns[place % 4], st.container(border=True):
-            show_card(chosen, case, dataset)
+            show_card(chosen, case, photos)
 
 
 def filtered(table: pd.DataFrame, which: str, truth: str | None, models: int) -> pd.DataFrame:
@@ -799,24 +804,25 @@ def thumbnail(path: str) -> np.ndarray:
     return images.load(path, THUMBNAIL_SIDE)
 
 
-def show_card(chosen: Chosen, case: pd.Series, dataset: dict[str, str]) -> None:
+def show_card(chosen: Chosen, case: pd.Series, photos: dict[str, str]) -> None:
     """One case of the gallery: photo, truth, and what each model said."""
     image_id = case["image_id"]
-    if image_id in dataset:
+    if image_id in photos:
         alt = f"{image_id}, {NAMES.get(case['truth'], case['truth'])}."
-        st.image(thumbnail(dataset[image_id]), width="stretch", alt=alt)
+        st.image(thumbnail(photos[image_id]), width="stretch", alt=alt)
     lines = [f"**{NAMES.get(case['truth'], case['truth'])}**"]
     lines += [
         f":small[{chosen.labels[one.model]}: {said(case, one.model)}]" for one in chosen.evaluations
     ]
     st.markdown("  \n".join(lines))
-    st.button(
+    if st.button(
         f"Open {image_id}",
         icon=":material/open_in_full:",
         key=f"open-{image_id}",
-        on_click=lambda: st.session_state.update(case=image_id),
         width="stretch",
-    )
+    ):
+        title = f"{image_id}: {NAMES.get(case['truth'], case['truth'])}"
+        st.dialog(title, width="large")(show_case)(chosen, case, photos)
 
 
 def said(case: pd.Series, model: str) -> str:
@@ -826,43 +832,28 @@ def said(case: pd.Series, model: str) -> str:
     return f"{sign} {code} {percent(case[f'{model} probability'])}"
 
 
-def show_case(chosen: Chosen, case: pd.Series, dataset: dict[str, str]) -> None:
-    """One case in full: truth, patient, probabilities and, where the photo is there, maps."""
-    image_id = case["image_id"]
-    with st.container(border=True):
-        heading, close = st.columns([5, 1], vertical_alignment="center")
-        heading.subheader(f"{image_id}: {NAMES.get(case['truth'], case['truth'])}", anchor=False)
-        close.button(
-            "Close",
-            icon=":material/close:",
-            on_click=lambda: st.session_state.pop("case", None),
-            width="stretch",
-        )
-        age = UNKNOWN if math.isnan(case["age"]) else f"{case['age']:g}"
-        facts = {"Lesion": case["lesion_id"], "age": age, "sex": case["sex"]}
-        facts |= {"site": case["localization"], "confirmed by": case["dx_type"]}
-        st.caption(", ".join(f"{name} {value or UNKNOWN}" for name, value in facts.items()))
-        answers = chosen.by_label(lambda one: one.predictions.probabilities[case["row"]])
-        diagnoses = {}
-        if image_id in dataset:
-            patient = Patient(
-                None if math.isnan(case["age"]) else float(case["age"]),
-                case["sex"] or UNKNOWN,
-                case["localization"] or UNKNOWN,
-            )
-            content = Path(dataset[image_id]).read_bytes()
-            models = [one.model for one in chosen.evaluations if one.kind == "model"]
-            diagnoses = answers_of(models, content, patient)
-        show_figure(
-            plots_compare.answer_bars(chosen.classes, answers),
-            describe_answers(chosen.classes, answers),
-            "case",
-        )
-        if diagnoses:
+def show_case(chosen: Chosen, case: pd.Series, photos: dict[str, str]) -> None:
+    """One case in full: patient, maps where the photo is there, and what each model said."""
+    age = None if math.isnan(case["age"]) else float(case["age"])
+    patient = Patient(age, case["sex"] or UNKNOWN, case["localization"] or UNKNOWN)
+    st.caption(
+        f"Lesion {case['lesion_id']}, age {UNKNOWN if age is None else f'{age:g}'}, sex "
+        f"{patient.sex}, site {patient.localization}, confirmed by {case['dx_type'] or UNKNOWN}"
+    )
+    if case["image_id"] in photos:
+        models = [one.model for one in chosen.evaluations if one.kind == "model"]
+        content = Path(photos[case["image_id"]]).read_bytes()
+        if diagnoses := answers_of(models, content, patient):
             show_maps(diagnoses, chosen.labels, "case", case["truth"])
         runs = [chosen.labels[one.model] for one in chosen.evaluations if one.kind == "run"]
-        if runs and image_id in dataset:
+        if runs:
             st.caption(f"Runs have no served form to draw maps with: {', '.join(runs)}.")
+    answers = chosen.by_label(lambda one: one.predictions.probabilities[case["row"]])
+    show_figure(
+        plots_compare.answer_bars(chosen.classes, answers),
+        describe_answers(chosen.classes, answers),
+        "case",
+    )
 
 
 # --- one photo through all ----------------------------------------------------------------------
@@ -949,6 +940,7 @@ def show_photo(served: Sequence[str]) -> None:
         hide_index=True,
         alt="What each model answers, and how long it took.",
     )
+    st.caption("Time of this one answer, maps and all; “Cost” has times measured in turns.")
     show_maps(diagnoses, labels, "photo")
 
 
@@ -1067,12 +1059,19 @@ def show_maps(
         if one.photos[0].evidence_grid is not None
     ]
     limit = plots.evidence_limit(grids)
-    for start in range(0, len(diagnoses), 3):
-        columns = st.columns(min(3, max(2, len(diagnoses))), gap="small")
-        chosen = list(diagnoses.items())[start : start + 3]
-        for column, (name, diagnosis) in zip(columns, chosen, strict=False):
+    rgb = next(iter(diagnoses.values())).photos[0].rgb
+    cells = [("", None), *diagnoses.items()]
+    across = min(len(cells), MAPS_ACROSS)
+    for start in range(0, len(cells), across):
+        columns = st.columns(across, gap="small")
+        for column, (name, diagnosis) in zip(columns, cells[start : start + across], strict=False):
             with column:
-                show_map(labels[name], diagnosis, code, opacity / 100, limit)
+                if diagnosis is None:
+                    st.markdown("**As photographed**")
+                    st.image(rgb, width="stretch", alt="The lesion as photographed.")
+                    st.caption(f"Above: attention. Below: evidence for {NAMES.get(code, code)}.")
+                else:
+                    show_map(labels[name], diagnosis, code, opacity / 100, limit)
     legend, evidence = st.columns(2, gap="medium")
     config = {"staticPlot": True}
     with legend:
@@ -1133,8 +1132,8 @@ def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
             {
                 "Figure": Figure(row.published.metric, row.published.of_class).title,
                 "Published": as_printed(row.published.value)
-                + (f" :small[n = {row.published.n:,}]" if row.published.n else ""),
-                "Measured": cell(row.measured) + f" :small[n = {row.measured.n:,}]",
+                + (f":small[, n = {row.published.n:,}]" if row.published.n else ""),
+                "Measured": cell(row.measured) + f":small[, n = {row.measured.n:,}]",
                 "Difference": plots_compare.signed_figure(row.difference),
                 "Published lies": "in the interval" if row.inside else "outside",
             }
@@ -1144,11 +1143,11 @@ def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
         hide_index=True,
         alt="Published figures beside those measured.",
     )
-    source = published.SOURCES[next(iter(published_models()[title].values())).source]
-    sentences = dict.fromkeys(
-        sentence for row in rows for sentence in (row.caveat, row.published.meaning) if sentence
-    )
-    st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    name = next(iter(published_models()[title].values())).source
+    source = published.SOURCES[name]
+    own = (published.MEANINGS.get((name, row.published.metric), "") for row in rows)
+    sentences = dict.fromkeys((*(row.caveat for row in rows), source.meaning, *own))
+    st.markdown("\n".join(f"- {sentence}" for sentence in sentences if sentence))
     link = f" [{source.link}]({source.link})" if source.link else ""
     st.caption(f"{source.title}.{link}")
 

@@ -1,0 +1,189 @@
+"""What a researcher sees on the Compare page, without a browser."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from dermsa import samples
+from dermsa.evaluation import compare, statistics
+from dermsa.inference.predictor import Predictor
+from dermsa.patient import Patient
+from dermsa.plots import percent
+from tests.drawn_weights import ELSEWHERE, GOOD, POOR, UNMEASURED, write_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWS = (
+    "Curves", "Confusion", "Diagnoses", "Differences", "Cost", "Groups", "Attention", "Cases",
+    "One photo", "Papers",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory, synthetic_dataset):
+    """Drawn evaluations, whose cases are called like the drawn photos."""
+    folder = tmp_path_factory.mktemp("weights")
+    written = write_weights(folder, synthetic_dataset.table["image_id"].to_list())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERMSA_WEIGHTS", str(folder))
+        yield written
+
+
+def opened(**query) -> AppTest:
+    page = AppTest.from_file("../../app.py", default_timeout=120).run()
+    for name, values in query.items():
+        page.query_params[name] = values
+    page.switch_page("pages/compare.py").run()
+    assert not page.exception
+    return page
+
+
+@pytest.fixture
+def compared(evaluations):
+    """The page with the good and the poor model."""
+    return opened(models=[GOOD, POOR])
+
+
+def look_at(page: AppTest, view: str) -> AppTest:
+    page.segmented_control(key="view").set_value(view).run()
+    assert not page.exception
+    return page
+
+
+def text(page: AppTest) -> str:
+    elements = (*page.markdown, *page.caption, *page.info, *page.warning, *page.error)
+    return " ".join(element.value for element in elements)
+
+
+def test_what_ships_can_be_looked_at_at_once():
+    page = opened()
+    assert not page.error
+    assert page.multiselect(key="models").value
+
+
+def test_figures_carry_intervals_and_the_best_is_marked_only_where_it_holds(compared, evaluations):
+    both = [evaluations[GOOD], evaluations[POOR]]
+    table = compared.table[0].value
+    rows = compare.table(both)[: len(table)]
+    assert any(row.best is None for row in compare.table(both))
+    for row, title, good in zip(rows, table.iloc[:, 0], table[GOOD], strict=True):
+        interval = row.intervals[0]
+        assert title == row.figure.title
+        assert good.startswith(f"**{interval.value:.3f}** ★" if row.best == 0 else "0")
+        assert f"{interval.low:.3f}" in good and f"{interval.high:.3f}" in good
+        assert "★" not in table[POOR].iloc[list(rows).index(row)] or row.best == 1
+    assert any("InceptionResNetV2" in name for name in table.columns)
+    assert "73.5 %" in text(compared)  # what the published figures mean
+    assert compare.pairs(both, compare.Figure("recall", "mel"))[0].sentence in text(compared)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_is_shown(compared, view):
+    look_at(compared, view)
+    assert not compared.error
+
+
+def test_looking_around_draws_no_bootstrap_samples(compared, monkeypatch):
+    monkeypatch.setattr(statistics, "lesion_bootstrap_weights", lambda *_: pytest.fail("drawn"))
+    for view in ("Curves", "Differences", "Groups"):
+        look_at(compared, view)
+    compared.selectbox(key="group-figure").set_value("macro_recall").run()
+    assert not compared.exception
+
+
+def test_models_measured_on_other_cases_are_refused_with_the_reason(evaluations):
+    page = opened(models=[GOOD, ELSEWHERE])
+    (error,) = page.error
+    assert "cannot be compared" in error.value and "datta-85-15" in error.value
+    assert not page.table
+
+
+def test_an_unmeasured_model_says_how_to_measure_it(evaluations):
+    page = opened(models=[GOOD, UNMEASURED])
+    assert f"python -m dermsa evaluate --model {UNMEASURED} --save" in text(page)
+    assert GOOD in page.table[0].value.columns
+
+
+def test_the_link_carries_the_selection(evaluations):
+    page = opened(models=[POOR, "Absent", GOOD], view="Confusion")
+    assert page.multiselect(key="models").value == [POOR, GOOD]
+    assert page.segmented_control(key="view").value == "Confusion"
+    assert "Absent" in page.warning[0].value
+    page.multiselect(key="models").set_value([GOOD, UNMEASURED]).run()
+    assert page.query_params["models"] == [GOOD, UNMEASURED]
+
+
+def test_tests_fit_the_figure(compared):
+    look_at(compared, "Differences")
+    compared.selectbox(key="difference-of").set_value(compare.Figure("accuracy")).run()
+    compared.segmented_control(key="test-of-McNemar").set_value("McNemar").run()
+    assert not compared.exception
+    assert "alone is right on" in text(compared)
+
+
+def test_without_photos_the_cases_are_told_all_the_same(evaluations, monkeypatch, tmp_path):
+    monkeypatch.setenv("DERMSA_DATA", str(tmp_path))
+    page = look_at(opened(models=[GOOD, POOR]), "Cases")
+    assert "The photos cannot be shown" in page.info[0].value
+    assert not page.image and f"{POOR}: " in text(page)
+
+
+def test_one_photo_goes_through_all_models_even_unmeasured_ones(evaluations):
+    page = look_at(opened(models=[GOOD, UNMEASURED]), "One photo")
+    page.segmented_control(key="photo-source").set_value("sample").run()
+    page.selectbox(key="photo-sample").set_value("Melanoma (drawing)").run()
+    assert not page.exception
+    answers = next(table.value for table in page.table if "Time" in table.value.columns)
+    assert list(answers["Model"]) == [GOOD, UNMEASURED]
+    sample = next(one for one in samples.drawn_samples() if one.title == "Melanoma (drawing)")
+    assert sample.patient == Patient(62, "male", "back")
+    photo = next(iter(sample.photos().values()))
+    expected = Predictor(GOOD).diagnose([photo], sample.patient)
+    assert answers["Malignant"][0] == percent(expected.malignancy)
+
+
+def test_a_bad_photo_gets_one_sentence(evaluations):
+    page = look_at(opened(models=[GOOD]), "One photo")
+    page.file_uploader[0].set_value([("notes.jpg", b"no picture", "image/jpeg")]).run()
+    assert not page.exception
+    assert "not a picture" in page.error[0].value
+
+
+def test_a_damaged_evaluation_gets_one_sentence(evaluations, tmp_path, monkeypatch):
+    write_weights(tmp_path)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    (tmp_path / POOR / "predictions.csv").write_text("image_id\n")
+    page = opened(models=[GOOD, POOR])
+    (error,) = page.error
+    assert "predictions.csv" in error.value and POOR in error.value
+    assert GOOD in page.table[0].value.columns
+
+
+def test_page_brings_in_neither_tensorflow_nor_keras(evaluations):
+    script = f"""
+import json, sys
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("app.py", default_timeout=120).run()
+page.query_params["models"] = [{GOOD!r}, {POOR!r}]
+page.switch_page("pages/compare.py").run()
+for view in {VIEWS!r}:
+    page.segmented_control(key="view").set_value(view).run()
+    assert not page.exception
+heavy = {{"tensorflow", "keras", "torch", "jax", "matplotlib"}}
+print(json.dumps(sorted(heavy & set(sys.modules))))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.strip().splitlines()[-1]) == []
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    yield
+    st.cache_resource.clear()
