@@ -8,9 +8,16 @@ import pandas as pd
 import pytest
 
 from dermsa.cli import main
+from dermsa.datasets import splits
 from dermsa.datasets.dataset import DatasetError
 from dermsa.evaluation import record
-from dermsa.evaluation.assess import TruthError, assess_folder, assess_model, read_truth
+from dermsa.evaluation.assess import (
+    TruthError,
+    assess_folder,
+    assess_model,
+    assess_run,
+    read_truth,
+)
 from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
 
@@ -100,6 +107,33 @@ def test_photos_that_are_missing_or_no_photos_are_refused(photos, tmp_path, caps
     assert f"{table['image_id'][0]}.jpg: The file is not a picture" in capsys.readouterr().err
     assert main(["evaluate", "--truth", "x.csv"]) == 2
     assert "belong together" in capsys.readouterr().err
+
+
+def test_a_run_is_assessed_from_what_it_says(synthetic_dataset, tmp_path):
+    folder = tmp_path / "20250101-run"
+    folder.mkdir()
+    (folder / record.RUN_WEIGHTS).write_bytes(b"weights")
+    split = splits.draw(synthetic_dataset, "lesion")
+    rows = split.rows(synthetic_dataset, "test")
+    probabilities = (
+        np.full((len(rows), 7), 0.05) + 0.65 * np.eye(7)[synthetic_dataset.labels()[rows]]
+    )
+    evaluation = assess_run(folder, synthetic_dataset, split, probabilities, samples=20)
+    assert evaluation.interval("accuracy").value == 1 and evaluation.leaked_share == 0
+    assert evaluation.sentence.startswith(f"20250101-run on {len(rows)} test images of ")
+    assert "protocol lesion" in evaluation.sentence
+    record.save(evaluation, folder)
+    assert record.as_dict(record.load(folder)) == record.as_dict(evaluation)
+
+    leaky = splits.draw(synthetic_dataset, "image-90-10")
+    rows = leaky.rows(synthetic_dataset, "test")
+    evaluation = assess_run(
+        folder, synthetic_dataset, leaky, np.full((len(rows), 7), 1 / 7), samples=20
+    )
+    expected = splits.leakage(synthetic_dataset, leaky)
+    assert evaluation.leaked_share == expected.share_of_images
+    if expected.shared_images:
+        assert f"({expected.share_of_images:.1%}) show lesions that training" in evaluation.sentence
 
 
 # --- compare on the command line ----------------------------------------------------------------

@@ -20,17 +20,26 @@ from tqdm import tqdm
 
 from dermsa import images
 from dermsa.datasets import registry
-from dermsa.datasets.dataset import require_root
+from dermsa.datasets.dataset import Dataset, require_root
+from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.cost import Cost
-from dermsa.evaluation.evaluate import Subject, predict_rows, subject
+from dermsa.evaluation.evaluate import (
+    Subject,
+    leaked,
+    predict_rows,
+    predictions_of,
+    sentence,
+    subject,
+)
 from dermsa.evaluation.metrics import Predictions
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import SAMPLES
 from dermsa.inference import batch
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
 from dermsa.inference.predictor import Predictor
+from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.taxonomy import UNKNOWN
 
@@ -74,7 +83,9 @@ def assess_model(
     predictions = predict_rows(of.predictor, of.dataset, of.rows)
     cases = _cases_of(of.dataset.table.iloc[of.rows])
     evaluation = _computed(
-        of.predictor,
+        of.predictor.model.name,
+        "model",
+        record.served_form(of.predictor.model.card),
         predictions,
         cases,
         samples,
@@ -90,6 +101,40 @@ def assess_model(
         quality = _attention(of, data, samples, progress)
         evaluation = dataclasses.replace(evaluation, attention=quality)
     return evaluation
+
+
+def assess_run(
+    folder: Path,
+    dataset: Dataset,
+    split: Split,
+    probabilities: np.ndarray,
+    part: str = "test",
+    *,
+    samples: int = SAMPLES,
+) -> Evaluation:
+    """The evaluation of a run, from what its best weights say.
+
+    Args:
+        folder: Of the run.
+        dataset, split: What it was trained on.
+        probabilities: float (n, classes), of the rows of the part, in their order.
+    """
+    rows = split.rows(dataset, part)
+    weights = (folder / record.RUN_WEIGHTS).read_bytes()
+    return _computed(
+        folder.name,
+        "run",
+        {record.RUN_WEIGHTS: sha256_of(weights)},
+        predictions_of(dataset, rows, probabilities),
+        _cases_of(dataset.table.iloc[rows]),
+        samples,
+        dataset=dataset.name,
+        protocol=split.protocol,
+        part=part,
+        split_sha256=split.sha256,
+        sentence=sentence(folder.name, dataset, split, part, rows),
+        leaked_share=float(leaked(dataset, split, rows).mean()),
+    )
 
 
 def assess_folder(
@@ -129,7 +174,9 @@ def assess_folder(
     )
     lesions = table["lesion_id"].nunique()
     evaluation = _computed(
-        predictor,
+        predictor.model.name,
+        "model",
+        record.served_form(predictor.model.card),
         predictions,
         cases,
         samples,
@@ -190,16 +237,18 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _computed(
-    predictor: AnyPredictor,
+    name: str,
+    kind: str,
+    served: dict,
     predictions: Predictions,
     cases: pd.DataFrame,
     samples: int,
     **about,
 ) -> Evaluation:
     return Evaluation(
-        model=predictor.model.name,
-        kind="model",
-        served=record.served_form(predictor.model.card),
+        model=name,
+        kind=kind,
+        served=served,
         predictions=predictions,
         cases=cases,
         groups=subgroups.measure(predictions, cases, samples),
@@ -213,7 +262,7 @@ def _cases_of(table: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns={"dx": "truth"}).reset_index(drop=True)
     cases = table.reindex(columns=list(record.CASE_COLUMNS))
     texts = [name for name in record.CASE_COLUMNS if name != "age"]
-    cases[texts] = cases[texts].fillna("").replace(UNKNOWN, "")
+    cases[texts] = cases[texts].astype(object).fillna("").replace(UNKNOWN, "")
     return cases
 
 

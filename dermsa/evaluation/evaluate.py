@@ -38,28 +38,38 @@ class Subject:
 
     @property
     def leaked(self) -> np.ndarray:
-        """Whether the lesion of each row has a photo in the training part, bool `(n,)`."""
-        lesions = self.dataset.table["lesion_id"]
-        trained = set(lesions.iloc[self.split.rows(self.dataset, "train")])
-        return lesions.iloc[self.rows].isin(trained).to_numpy()
+        """See `leaked`."""
+        return leaked(self.dataset, self.split, self.rows)
 
     @property
     def sentence(self) -> str:
-        """What is tested on what."""
-        lesions = self.dataset.table["lesion_id"].iloc[self.rows].nunique()
-        protocol = self.predictor.model.card["protocol"]
-        shared = int(self.leaked.sum())
-        leak = (
-            f"{shared} of these images ({shared / len(self.rows):.1%}) show lesions that training "
-            "images show, too: the figures are too good."
-            if shared
-            else "No lesion is shared with training."
-        )
-        return (
-            f"{self.predictor.model.name} on {len(self.rows)} {self.part} images of {lesions} "
-            f"lesions of {self.dataset.name}, protocol {protocol['name']}: "
-            f"{protocol['description']} {leak} Intervals: 95 %, bootstrap over lesions."
-        )
+        """See `sentence`."""
+        name = self.predictor.model.name
+        return sentence(name, self.dataset, self.split, self.part, self.rows)
+
+
+def leaked(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> np.ndarray:
+    """Whether the lesion of each row has a photo in the training part, bool `(n,)`."""
+    lesions = dataset.table["lesion_id"]
+    trained = set(lesions.iloc[split.rows(dataset, "train")])
+    return lesions.iloc[rows].isin(trained).to_numpy()
+
+
+def sentence(name: str, dataset: Dataset, split: splits.Split, part: str, rows: np.ndarray) -> str:
+    """What is tested on what, for the first line of every report."""
+    lesions = dataset.table["lesion_id"].iloc[rows].nunique()
+    shared = int(leaked(dataset, split, rows).sum())
+    leak = (
+        f"{shared} of these images ({shared / len(rows):.1%}) show lesions that training images "
+        "show, too: the figures are too good."
+        if shared
+        else "No lesion is shared with training."
+    )
+    return (
+        f"{name} on {len(rows)} {part} images of {lesions} lesions of {dataset.name}, protocol "
+        f"{split.protocol}: {splits.PROTOCOLS[split.protocol]} {leak} Intervals: 95 %, bootstrap "
+        "over lesions."
+    )
 
 
 def subject(name: str | None, part: str = "test", data: Path | None = None) -> Subject:

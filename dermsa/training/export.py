@@ -19,7 +19,7 @@ import numpy as np
 import dermsa
 from dermsa.datasets import cache, registry, splits
 from dermsa.datasets.dataset import Dataset
-from dermsa.evaluation import calibration, report
+from dermsa.evaluation import assess, calibration, record, report
 from dermsa.evaluation.evaluate import predictions_of
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty
@@ -56,7 +56,7 @@ def export(
     views: int = len(FLIPS),
     notes: Sequence[str] = (),
 ) -> Path:
-    """Writes `weights/<name>/` from a run's best weights.
+    """Writes `weights/<name>/` from a run's best weights, and the run's own evaluation.
 
     Args:
         run: With at least one epoch done.
@@ -102,14 +102,18 @@ def export(
         novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
     )
     unknown = Patient().encode(age_scale)
+    tested = run_engine(engine, examples, rows["test"], views)
     results = results_of(
         dataset,
         rows,
         settings,
         validation,
-        run_engine(engine, examples, rows["test"], views),
+        tested,
         run_engine(engine, examples, rows["test"], views, unknown),
     )
+    probabilities = calibration.softmax(tested, settings["temperature"])
+    split = splits.read_split(run.split)
+    record.save(assess.assess_run(run.folder, dataset, split, probabilities), run.folder)
 
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
     classes = config.classifier.classes
@@ -129,7 +133,7 @@ def export(
             "lesions": int(dataset.table["lesion_id"].nunique()),
             "parts": part_sizes(dataset, rows),
         },
-        "protocol": _protocol(dataset, splits.read_split(run.split)),
+        "protocol": _protocol(dataset, split),
         "age_scale": asdict(age_scale),
         "views": views,
         **settings,
