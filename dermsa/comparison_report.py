@@ -22,7 +22,7 @@ import plotly.io
 from dermsa.evaluation.compare import Row
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.record import Evaluation
-from dermsa.plots_compare import interval_text
+from dermsa.plots_compare import interval_text, printed_text
 
 BEST = (
     "Marked: better than every other one beyond chance (paired bootstrap over lesions, p < 0.05 "
@@ -104,9 +104,19 @@ def latex_table(rows: Sequence[Row], names: Sequence[str], caption: str) -> str:
 
 
 def html_report(
-    rows: Sequence[Row], evaluations: Sequence[Evaluation], sections: Sequence[Section]
+    rows: Sequence[Row],
+    evaluations: Sequence[Evaluation],
+    sections: Sequence[Section],
+    published: Mapping[str, Mapping[tuple[str, str | None], float]] | None = None,
 ) -> str:
-    """One HTML file with the table and all figures, which loads nothing from anywhere."""
+    """One HTML file with the table and all figures, which loads nothing from anywhere.
+
+    Args:
+        rows: From `compare.table`.
+        evaluations: Those of the rows.
+        sections: What follows the table.
+        published: By title, then by metric and class: columns beside the measured ones.
+    """
     names = labels([evaluation.model for evaluation in evaluations])
     title = " against ".join(names.values())
     body = [f"<h1>{html.escape(title)}</h1>"]
@@ -115,7 +125,7 @@ def html_report(
         f"<p>{html.escape(note)}</p>"
         for note in dict.fromkeys(note for one in evaluations for note in one.notes)
     ]
-    body += ["<h2>Figures with 95 % intervals</h2>", _html_table(rows, names)]
+    body += ["<h2>Figures with 95 % intervals</h2>", _html_table(rows, names, published or {})]
     body.append(f"<p>{html.escape(BEST)}</p>")
     drawn = 0
     for section in sections:
@@ -157,8 +167,9 @@ figure {{ margin: 0; overflow-x: auto; }}
 """
 
 
-def _html_table(rows: Sequence[Row], names: Mapping[str, str]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *names.values()))
+def _html_table(rows: Sequence[Row], names: Mapping[str, str], published: Mapping) -> str:
+    heads = ("", *names.values(), *(f"{title}, published" for title in published))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     lines = []
     for row in rows:
         cells = [
@@ -167,22 +178,29 @@ def _html_table(rows: Sequence[Row], names: Mapping[str, str]) -> str:
             else f"<td>{interval_text(interval)}</td>"
             for place, interval in enumerate(row.intervals)
         ]
+        for of in published.values():
+            value = of.get((row.figure.metric, row.figure.of_class))
+            cells.append(f"<td>{'' if value is None else printed_text(value)}</td>")
         lines.append(f"<tr><td>{html.escape(row.figure.title)}</td>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _provenance(evaluation: Evaluation) -> str:
     """Which model it was, down to its hashes, and on which split."""
-    served = ", ".join(
-        f"{name} {str(of)[:16] if name.endswith(('.onnx', '.h5')) else of}"
-        for name, of in evaluation.served.items()
-    )
+    served = ", ".join(f"{name} {_short(of)}" for name, of in evaluation.served.items())
     split = f" {evaluation.split_sha256[:16]}" if evaluation.split_sha256 else ""
     return (
         f"{evaluation.kind.capitalize()} {evaluation.model} ({served}), data {evaluation.dataset}, "
         f"protocol {evaluation.protocol}, part {evaluation.part}, split{split or ' none'}, "
         f"{evaluation.images:,} images of {evaluation.lesions:,} lesions."
     )
+
+
+def _short(value: object) -> str:
+    """Hashes by their first digits, numbers without those that rounding left, members by name."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "and".join(f" {member['model']} " for member in value).strip()
+    return f"{value:.5g}" if isinstance(value, float) else str(value)[:16]
 
 
 def _tex_interval(interval, best: bool) -> str:

@@ -508,6 +508,7 @@ def _add_front(figure: go.Figure, column: int, points: Sequence[tuple[float, flo
         y=[quality for _, quality in front],
         mode="lines",
         line={"color": NEUTRAL_COLOUR, "width": 1.5, "shape": "hv"},
+        showlegend=False,
         hoverinfo="skip",
         row=1,
         col=column,
@@ -648,6 +649,11 @@ def interval_text(interval: Interval, n: bool = False) -> str:
 def signed_figure(value: float) -> str:
     """A difference with its sign and three decimals: "+0.012", "−0.130"."""
     return f"{value:+.3f}".replace("-", "−")
+
+
+def printed_text(value: float) -> str:
+    """A published figure as it was printed: two decimals, three where there were three."""
+    return f"{value:.3f}".removesuffix("0")
 
 
 def p_text(p_value: float) -> str:

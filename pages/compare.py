@@ -20,7 +20,7 @@ from dermsa.evaluation import attention_quality, compare, published, record, sub
 from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.published import Published
-from dermsa.evaluation.record import Evaluation, EvaluationError
+from dermsa.evaluation.record import Evaluation, EvaluationError, Source
 from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis
@@ -28,7 +28,7 @@ from dermsa.inference.ensemble import AnyPredictor, open_predictor
 from dermsa.inference.explanation import evidence_at_image_size
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
-from dermsa.plots_compare import MAX_MODELS, Priced, interval_text
+from dermsa.plots_compare import MAX_MODELS, Priced, interval_text, printed_text
 from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
 
 BEST_MARK = "★"
@@ -64,13 +64,12 @@ class Chosen(NamedTuple):
 
 
 def main() -> None:
-    names, papers = ask_what_to_compare()
-    evaluations = read_evaluations(names)
+    sources, papers = ask_what_to_compare()
+    evaluations, key = read_evaluations(sources)
     chosen = None
     if evaluations and comparable(evaluations):
         labels = comparison_report.labels([one.model for one in evaluations])
-        key = "-".join(stamp(folder_of(one.model)) for one in evaluations)
-        chosen = Chosen(tuple(evaluations), labels, key)
+        chosen = Chosen(evaluations, labels, key)
         show_table(chosen, papers)
     view = st.segmented_control(
         "Look at",
@@ -81,20 +80,20 @@ def main() -> None:
         bind="query-params",
     )
     if view == "One photo":
-        show_one_photo(names)
+        show_one_photo([source.name for source in sources if source.kind == "model"])
     elif chosen is None:
         st.info("There is nothing measured to look at yet.", icon=":material/straighten:")
     else:
         VIEWS[view](chosen, papers)
     if chosen:
-        show_downloads(chosen)
+        show_downloads(chosen, papers)
 
 
 # --- what is compared ---------------------------------------------------------------------------
 
 
-def ask_what_to_compare() -> tuple[list[str], list[str]]:
-    """Names of models and runs, and titles of published models to show beside them."""
+def ask_what_to_compare() -> tuple[list[Source], list[str]]:
+    """Models and runs, and titles of published models to show beside them."""
     found = {source.name: source for source in record.sources()}
     measured = [name for name, source in found.items() if not source.problem]
     if "models" not in st.session_state:
@@ -133,10 +132,7 @@ def ask_what_to_compare() -> tuple[list[str], list[str]]:
         bind="query-params",
         help="Figures as printed in the papers, where they state them.",
     )
-    for name in names:
-        if found[name].problem:
-            st.info(found[name].problem, icon=":material/straighten:")
-    return names, papers
+    return [found[name] for name in names], papers
 
 
 @st.cache_resource
@@ -156,22 +152,21 @@ def published_models() -> dict[str, dict[tuple[str, str | None], Published]]:
     return models
 
 
-def read_evaluations(names: Sequence[str]) -> list[Evaluation]:
-    """The evaluations that can be read, after saying what is wrong with the others."""
-    evaluations = []
-    problems = {source.name: source.problem for source in record.sources()}
-    for name in names:
-        if problems[name]:
+def read_evaluations(sources: Sequence[Source]) -> tuple[tuple[Evaluation, ...], str]:
+    """The evaluations that can be read, and a key that changes when any of their files does;
+    says what is wrong with the others."""
+    evaluations, stamps = [], []
+    for source in sources:
+        if source.problem:
+            st.info(source.problem, icon=":material/straighten:")
             continue
+        digest = stamp(source.folder)
         try:
-            evaluations.append(evaluation(str(folder_of(name)), stamp(folder_of(name))))
+            evaluations.append(evaluation(str(source.folder), digest))
+            stamps.append(digest)
         except EvaluationError as error:
             st.error(str(error), icon=":material/block:")
-    return evaluations
-
-
-def folder_of(name: str) -> Path:
-    return next(source.folder for source in record.sources() if source.name == name)
+    return tuple(evaluations), "-".join(stamps)
 
 
 def stamp(folder: Path) -> str:
@@ -227,7 +222,7 @@ def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
         st.caption(note)
     warn_of_leaks(chosen)
     rows = table_rows(chosen.key, chosen)
-    shown = [title for title in papers if dataset_of(title) == first.dataset]
+    shown = on_these_data(chosen, papers)
     write_table(chosen, rows[:FIRST_ROWS], shown)
     with st.expander("More figures"):
         write_table(chosen, rows[FIRST_ROWS:], shown)
@@ -257,13 +252,10 @@ def write_table(chosen: Chosen, rows: Sequence[compare.Row], papers: Sequence[st
     for title in papers:
         of = published_models()[title]
         keys = ((row.figure.metric, row.figure.of_class) for row in rows)
-        columns[f"*{title}*"] = [as_printed(of[key].value) if key in of else "" for key in keys]
+        columns[f"*{title}*"] = [
+            f"*{printed_text(of[key].value)}*" if key in of else "" for key in keys
+        ]
     st.table(columns, border="horizontal", hide_index=True, alt="Figures with 95 % intervals.")
-
-
-def as_printed(value: float) -> str:
-    """A published figure: two decimals, three where there were three."""
-    return f"*{value:.3f}*".replace("0*", "*")
 
 
 def what_was_tested(one: Evaluation) -> str:
@@ -303,6 +295,12 @@ def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
         f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "
         f"“Differences” has each of them."
     )
+
+
+def on_these_data(chosen: Chosen, papers: Sequence[str]) -> list[str]:
+    """The published models that were measured on the same data set, if on other images of it."""
+    dataset = chosen.evaluations[0].dataset
+    return [title for title in papers if dataset_of(title) == dataset]
 
 
 def dataset_of(title: str) -> str:
@@ -398,8 +396,7 @@ def show_diagnoses(chosen: Chosen, papers: Sequence[str]) -> None:
     )
     of_papers = {
         name: {code: of[metric, code].value for code in chosen.classes if (metric, code) in of}
-        for name, of in published_models().items()
-        if name in papers and dataset_of(name) == chosen.evaluations[0].dataset
+        for name, of in ((name, published_models()[name]) for name in on_these_data(chosen, papers))
     }
     of_papers = {name: values for name, values in of_papers.items() if values}
     figure = plots_compare.class_bars(figures, of_papers, title)
@@ -410,7 +407,8 @@ def show_diagnoses(chosen: Chosen, papers: Sequence[str]) -> None:
             table[label] = [cell(by_class[code]) for code in chosen.classes]
         for name, values in of_papers.items():
             table[f"*{name}*"] = [
-                as_printed(values[code]) if code in values else "" for code in chosen.classes
+                f"*{printed_text(values[code])}*" if code in values else ""
+                for code in chosen.classes
             ]
         st.table(table, border="horizontal", hide_index=True)
 
@@ -899,8 +897,7 @@ def answers_of(models: Sequence[str], photo: bytes, patient: Patient) -> dict[st
     return diagnoses
 
 
-def show_one_photo(names: Sequence[str]) -> None:
-    served = [name for name in names if name in store.model_names()]
+def show_one_photo(served: Sequence[str]) -> None:
     if not served:
         st.info(
             "Choose models above; runs have to be exported before they can answer.",
@@ -1131,7 +1128,7 @@ def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
         [
             {
                 "Figure": Figure(row.published.metric, row.published.of_class).title,
-                "Published": as_printed(row.published.value)
+                "Published": f"*{printed_text(row.published.value)}*"
                 + (f":small[, n = {row.published.n:,}]" if row.published.n else ""),
                 "Measured": cell(row.measured) + f":small[, n = {row.measured.n:,}]",
                 "Difference": plots_compare.signed_figure(row.difference),
@@ -1169,7 +1166,7 @@ VIEWS = {
 # --- downloads ----------------------------------------------------------------------------------
 
 
-def show_downloads(chosen: Chosen) -> None:
+def show_downloads(chosen: Chosen, papers: Sequence[str]) -> None:
     rows = table_rows(chosen.key, chosen)
     names = list(chosen.labels.values())
     files = (
@@ -1181,7 +1178,7 @@ def show_downloads(chosen: Chosen) -> None:
                 rows, names, what_was_tested(chosen.evaluations[0])
             ),
         ),
-        ("Report (HTML)", "dermsa-comparison.html", lambda: report_of(chosen)),
+        ("Report (HTML)", "dermsa-comparison.html", lambda: report_of(chosen, papers)),
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for label, file_name, content in files:
@@ -1208,7 +1205,7 @@ def csv_of(chosen: Chosen) -> str:
     return comparison_report.csv_table(chosen.evaluations)
 
 
-def report_of(chosen: Chosen) -> str:
+def report_of(chosen: Chosen, papers: Sequence[str]) -> str:
     predictions = chosen.predictions
     recalls = chosen.by_label(
         lambda one: {code: one.interval("recall", code) for code in one.classes}
@@ -1247,8 +1244,16 @@ def report_of(chosen: Chosen) -> str:
             for pair in pairs(chosen.key, figure, "bootstrap", chosen)
         ]
         sections.insert(0, Section("What differs", sentences))
+    shown = on_these_data(chosen, papers)
+    if shown:
+        plain = [sentence.replace("*", "") for sentence in caveats(shown)]
+        sections.append(Section("What the published figures mean", plain))
+    printed = {
+        title: {key: figure.value for key, figure in published_models()[title].items()}
+        for title in shown
+    }
     rows = table_rows(chosen.key, chosen)
-    return comparison_report.html_report(rows, chosen.evaluations, sections)
+    return comparison_report.html_report(rows, chosen.evaluations, sections, printed)
 
 
 if PagesManager.uses_pages_directory:

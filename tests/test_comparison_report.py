@@ -56,7 +56,10 @@ def test_the_report_stands_alone_and_says_what_was_tested(both):
         Section("Confusion", figure=plots_compare.confusions(models), alt='It says "so".'),
         Section("Curves", figure=plots_compare.curves(models)),
     ]
-    text = comparison_report.html_report(compare.table(both), both, sections)
+    text = comparison_report.html_report(
+        compare.table(both), both, sections, {"Paper": {("accuracy", None): 0.9}}
+    )
+    assert "<th>Paper, published</th>" in text and "<td>0.90</td>" in text
     assert "A &lt;b&gt; &amp; c." in text and 'aria-label="It says &quot;so&quot;."' in text
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", text)
     assert text.count('class="plotly-graph-div"') == 2

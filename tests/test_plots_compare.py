@@ -103,6 +103,7 @@ def test_the_front_leaves_out_what_is_beaten_and_what_was_published():
     figure = plots_compare.trade(points | {"Paper": paper}, "Accuracy")
     front = next(trace for trace in figure.data if trace.mode == "lines" and trace.xaxis == "x")
     assert front.x == (4, 16) and front.y == (0.7, 0.8)
+    assert not front.showlegend
     assert [trace.xaxis for trace in figure.data if "Paper" in (trace.name or "")] == ["x2"]
 
 
