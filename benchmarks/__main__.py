@@ -19,6 +19,7 @@ PARTS = {
     "batch": "benchmarks.batch",
     "page": "benchmarks.page",
     "training": "benchmarks.training",
+    "backbones": "benchmarks.backbones",
 }
 
 

@@ -123,7 +123,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         action="append",
         metavar="NAME",
-        help="only this one, built to count its parameters; may be repeated",
+        help="only this one; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -132,19 +132,15 @@ def _models(options: argparse.Namespace) -> None:
     from dermsa.inference import store
     from dermsa.models import catalogue
 
-    if options.backbone:
-        buildable = catalogue.counted(catalogue.listing(options.backbone))
-    else:
-        buildable = catalogue.listing()
+    buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()
     if options.json:
         print(json.dumps(buildable, indent=1))
         return
     print("Classifiers that can be built (backbone, cut, head):")
     for row in buildable:
-        count = f", {row['parameters']:>11,} parameters" if "parameters" in row else ""
         print(
             f"  {row['name']:<60} {row['input_size'][0]} px, features "
-            f"{'x'.join(map(str, row['feature_shape']))}{count}"
+            f"{'x'.join(map(str, row['feature_shape']))}, {row['parameters']:,} parameters"
         )
     print("Trained models in weights/ (the first is the default):")
     for name in store.model_names():

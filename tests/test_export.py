@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import ham10000, splits
+from dermsa.datasets import ham10000, splits, synthetic
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
-from dermsa.models.classifier import build_classifier
+from dermsa.models.classifier import HEADS, build_classifier
 from dermsa.patient import Patient
 from dermsa.training import runs
 
@@ -61,6 +61,9 @@ def test_the_card_says_where_it_comes_from(run, synthetic_dataset):
     assert card["architecture"]["input_size"] == [64, 64]
     assert card["data"]["parts"]["train"]["images"] == len(train.table)
     assert card["views"] == 4
+    assert card["decomposes"] and card["architecture"]["patient_branch"] == "dense4096"
+    assert card["protocol"]["test_images_of_training_lesions"] == 0
+    assert "CC BY-NC 4.0" in card["licence"] and "HAM10000" in card["licence"]
     assert store.default_model() == "drawn"
 
 
@@ -101,13 +104,50 @@ def test_a_run_that_is_not_there_is_refused(capsys):
 def test_models_lists_all_that_can_be_built_and_all_that_is_there(run, capsys):
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
-    assert "MobileNetV2/published/soft_attention" in printed and "drawn" in printed
+    assert "MobileNetV2/published/soft_attention " in printed and "drawn" in printed
     assert main(["models", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    large = rows["MobileNetV3Large/published/soft_attention"]
-    assert large["parameters"] == 2_666_922 - 2
-    assert large["trainable_parameters"] == 2_646_679 + 1
+    large = rows["MobileNetV3Large/published/global_pooling"]
     assert large["feature_shape"] == [7, 7, 960] and large["input_size"] == [224, 224]
+    assert large["decomposes"] and not rows["DattaVGG16/published/soft_attention"]["decomposes"]
+    assert "DattaVGG16/published/soft_attention_dense512" not in rows
+
+
+def test_models_tells_the_parameters_of_a_backbone(run, capsys):
+    assert main(["models", "--json", "--backbone", "MobileNetV3Small"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == {
+        f"MobileNetV3Small/{cut}/{head}" for cut in ("published", "trunk") for head in HEADS
+    }
+    small = rows["MobileNetV3Small/published/soft_attention"]
+    assert small["parameters"] == 990_010 - 2
+    assert small["trainable_parameters"] == 979_239 + 1
+    assert main(["models", "--backbone", "MobileNetV3Smal"]) == 2
+    assert "Did you mean MobileNetV3Small" in capsys.readouterr().err
+
+
+def test_a_model_of_another_data_set_has_its_classes(weights, tmp_path, capsys):
+    """ISIC 2017 without melanomas: two diagnoses, none malignant, no patient, no attention."""
+    synthetic.write_isic2017(tmp_path / "isic2017", lesions_per_class=16, size=(96, 128))
+    data = ["--data", str(tmp_path)]
+    settings = [*SETTINGS.split(), "--dataset", "isic2017-nv-sk", "--head", "global_pooling"]
+    settings += ["--patient-branch", "none", "--title", "Nevus or keratosis"]
+    assert main(["train", *settings, *data]) == 0, capsys.readouterr().err
+    run = next(run for run in runs.all_runs() if "nevus-or-keratosis" in run.id)
+    assert main(["export", run.id, "--name", "keratosis", *data]) == 0, capsys.readouterr().err
+    card = store.read_card("keratosis")
+    assert card["classes"] == ["nv", "sk"] and card["malignant"] == []
+    assert card["class_names"]["sk"] == "Seborrheic keratosis"
+    assert card["data"]["name"] == "isic2017-nv-sk" and "CC-0" in card["licence"]
+    assert card["decomposes"] and card["architecture"]["head"] == "global_pooling"
+    assert "attention_shape" not in card["architecture"]
+    assert card["architecture"]["evidence_shape"] == [2, 2, 2]
+    assert card["triage"]["malignancy"] == card["triage"]["melanoma"] == []
+    text = (weights / "keratosis" / "README.md").read_text()
+    assert "with global average pooling, " in text and "not defined" in text
+    photo = np.full((90, 120, 3), 150, np.uint8)
+    diagnosis = Predictor("keratosis").diagnose([photo], Patient(50))
+    assert diagnosis.triage is None and set(diagnosis.classes) == {"nv", "sk"}
 
 
 def test_data_check_counts_and_finds_faults(synthetic_data, tmp_path, capsys):

@@ -1,50 +1,116 @@
-"""Every classifier that can be built: listed from the registry, or built and counted."""
+"""Every classifier that can be built, with its size.
+
+Counting takes building, and building the whole registry takes minutes. The counts are therefore
+kept in a table, which `python -m dermsa.models.catalogue` writes anew and the tests compare with
+what is built.
+"""
 
 from __future__ import annotations
 
+import csv
+import functools
 from collections.abc import Iterable
+from pathlib import Path
 
+import keras
 import numpy as np
 
 from dermsa.models import backbones
-from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes, heads_at
+from dermsa.models.classifier import ClassifierConfig, decomposes, head_outputs, heads_at
+from dermsa.patient import VECTOR_SIZE
+
+TABLE = Path(__file__).with_name("parameters.csv")
+COLUMNS = ("backbone", "cut", "head", "parameters", "trainable_parameters")
 
 
 def listing(names: Iterable[str] = tuple(backbones.BACKBONES)) -> list[dict]:
-    """Every head at every cut of the named backbones, without building any.
+    """Every head at every cut of the named backbones, with the papers' patient branch.
 
     Returns:
-        Per classifier: `name, backbone, cut, head, input_size, feature_shape, decomposes`.
+        Per classifier: `name, backbone, cut, head, input_size, feature_shape, decomposes,
+        parameters, trainable_parameters`.
 
     Raises:
         UnknownName: No such backbone.
     """
     rows = []
     for record in map(backbones.backbone, names):
-        for cut_name, cut in record.cuts.items():
-            for head in heads_at(record.name, cut_name):
-                config = ClassifierConfig(record.name, cut=cut_name, head=head)
-                rows.append(
-                    {
-                        "name": f"{record.name}/{cut_name}/{head}",
-                        "backbone": record.name,
-                        "cut": cut_name,
-                        "head": head,
-                        "input_size": list(config.input_size),
-                        "feature_shape": list(cut.feature_shape),
-                        "decomposes": decomposes(config),
-                    }
-                )
+        counts = kept().get(record.name) or count(record.name)
+        for config in _configs(record.name):
+            parameters, trainable = counts[config.cut, config.head]
+            rows.append(
+                {
+                    "name": f"{record.name}/{config.cut}/{config.head}",
+                    "backbone": record.name,
+                    "cut": config.cut,
+                    "head": config.head,
+                    "input_size": list(config.input_size),
+                    "feature_shape": list(record.cuts[config.cut].feature_shape),
+                    "decomposes": decomposes(config),
+                    "parameters": parameters,
+                    "trainable_parameters": trainable,
+                }
+            )
     return rows
 
 
-def counted(rows: list[dict]) -> list[dict]:
-    """The rows of `listing` with `parameters` and `trainable_parameters`; builds each, slowly."""
-    return [row | _counts(row) for row in rows]
+def count(name: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """Builds a backbone once, and every head alone; all parameters and the trainable ones.
+
+    Returns:
+        By cut and head.
+    """
+    record = backbones.backbone(name)
+    image = keras.Input((*record.input_size, 3))
+    networks = {
+        top: backbones.build(record, image, top) for top in {c.top for c in record.cuts.values()}
+    }
+    trunks = {}
+    for cut_name, cut in record.cuts.items():
+        features = backbones.tensor_at(networks[cut.top], cut)
+        trunks[cut_name] = features.shape[1:], _size(keras.Model(image, features))
+    counts = {}
+    for config in _configs(name):
+        shape, trunk = trunks[config.cut]
+        features, patient = keras.Input(shape), keras.Input((VECTOR_SIZE,))
+        head = _size(keras.Model([features, patient], head_outputs(config, features, patient)))
+        counts[config.cut, config.head] = (trunk[0] + head[0], trunk[1] + head[1])
+    return counts
 
 
-def _counts(row: dict) -> dict:
-    config = ClassifierConfig(row["backbone"], cut=row["cut"], head=row["head"])
-    classifier = build_classifier(config)
-    trainable = sum(int(np.prod(variable.shape)) for variable in classifier.trainable_variables)
-    return {"parameters": classifier.count_params(), "trainable_parameters": trainable}
+def _configs(name: str) -> list[ClassifierConfig]:
+    return [
+        ClassifierConfig(name, cut=cut, head=head)
+        for cut in backbones.backbone(name).cuts
+        for head in heads_at(name, cut)
+    ]
+
+
+def _size(model: keras.Model) -> tuple[int, int]:
+    trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    return model.count_params(), trainable
+
+
+@functools.cache
+def kept() -> dict[str, dict[tuple[str, str], tuple[int, int]]]:
+    """The table: what `count` gave, by backbone."""
+    counts: dict = {}
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        for backbone, cut, head, *sizes in list(csv.reader(file))[1:]:
+            counts.setdefault(backbone, {})[cut, head] = tuple(map(int, sizes))
+    return counts
+
+
+def main() -> None:
+    """Counts the whole registry."""
+    rows = []
+    for name in backbones.BACKBONES:
+        keras.backend.clear_session()
+        rows += [(name, *which, *sizes) for which, sizes in count(name).items()]
+    with TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([COLUMNS, *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -164,6 +164,15 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
     patient = keras.Input((VECTOR_SIZE,), name="patient")
     features = backbones.features(record, config.cut, image, weights)
 
+    return keras.Model(
+        [image, patient], head_outputs(config, features, patient), name=config.backbone
+    )
+
+
+def head_outputs(
+    config: ClassifierConfig, features: keras.KerasTensor, patient: keras.KerasTensor
+) -> dict[str, keras.KerasTensor]:
+    """What follows the feature map: head, tail and patient branch; see `build_classifier`."""
     if config.head == "global_pooling":
         outputs = {}
         head = features
@@ -176,9 +185,7 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
         outputs |= _through_dense_512(config, head, patient)
     else:
         outputs |= _with_evidence(config, head, patient)
-    return keras.Model(
-        [image, patient], {name: outputs[name] for name in outputs_of(config)}, name=config.backbone
-    )
+    return {name: outputs[name] for name in outputs_of(config)}
 
 
 def evidence(classifier: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
