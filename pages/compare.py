@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,23 +14,42 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from dermsa import comparison_report, images, plots, plots_compare, samples
+from dermsa.comparison import (
+    BEST_MARK,
+    CASES,
+    TESTS,
+    Chosen,
+    answer_row,
+    caveats,
+    cell,
+    cost_row,
+    describe_answers,
+    describe_areas,
+    describe_points,
+    difference_row,
+    filtered,
+    in_short,
+    on_these_data,
+    published_models,
+    published_points,
+    said,
+    tests_for,
+    what_was_tested,
+)
 from dermsa.datasets.dataset import DatasetError, data_root
 from dermsa.evaluation import attention_quality, compare, published, record, subgroups
 from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.metrics import METRICS
-from dermsa.evaluation.published import Published
 from dermsa.evaluation.record import Evaluation, EvaluationError, Source
-from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
 from dermsa.inference.explanation import evidence_at_image_size
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
-from dermsa.plots_compare import MAX_MODELS, Priced, interval_text, printed_text
+from dermsa.plots_compare import MAX_MODELS, Priced, printed_text
 from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
 
-BEST_MARK = "★"
 FIRST_ROWS = 8
 CLASS_METRICS = ("recall", "precision", "f1", "roc_auc", "average_precision", "specificity")
 QUALITIES = ("macro_recall", "accuracy", "macro_roc_auc", "malignancy_roc_auc", "macro_f1")
@@ -39,28 +57,6 @@ PAPERS_FIRST = ("InceptionResNetV2 (Sensors 2022)", "MobileNetV3Large (Sensors 2
 PER_PAGE = 12
 MAPS_ACROSS = 4
 THUMBNAIL_SIDE = 320
-
-
-class Chosen(NamedTuple):
-    """What is compared: evaluations of the same cases, what figures call them, and a key that
-    changes when any of their files does."""
-
-    evaluations: tuple[Evaluation, ...]
-    labels: dict[str, str]
-    key: str
-
-    @property
-    def predictions(self) -> dict:
-        """Predictions by label, as figures take them."""
-        return {self.labels[one.model]: one.predictions for one in self.evaluations}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.evaluations[0].classes
-
-    def by_label(self, figure) -> dict:
-        """`figure(evaluation)` of every evaluation, by label."""
-        return {self.labels[one.model]: figure(one) for one in self.evaluations}
 
 
 def main() -> None:
@@ -133,23 +129,6 @@ def ask_what_to_compare() -> tuple[list[Source], list[str]]:
         help="Figures as printed in the papers, where they state them.",
     )
     return [found[name] for name in names], papers
-
-
-@st.cache_resource
-def published_models() -> dict[str, dict[tuple[str, str | None], Published]]:
-    """Figures of each published model by metric and class, by a title to choose it by."""
-    models: dict[str, dict] = {}
-    for figure in published.figures():
-        if figure.source == "sensors2022" and figure.variant in ("MD", "AD") and figure.backbone:
-            regime = ", augmented only" if figure.variant == "AD" else ""
-            title = f"{figure.backbone}{regime} (Sensors 2022)"
-        elif figure.source == "datta2021" and figure.table == "datta2021_soft_attention.csv":
-            title = f"{figure.model} (Datta 2021)"
-        else:
-            continue
-        # Where two tables of a paper print the same figure, the first one counts.
-        models.setdefault(title, {}).setdefault((figure.metric, figure.of_class), figure)
-    return models
 
 
 def read_evaluations(sources: Sequence[Source]) -> tuple[tuple[Evaluation, ...], str]:
@@ -258,14 +237,6 @@ def write_table(chosen: Chosen, rows: Sequence[compare.Row], papers: Sequence[st
     st.table(columns, border="horizontal", hide_index=True, alt="Figures with 95 % intervals.")
 
 
-def what_was_tested(one: Evaluation) -> str:
-    return (
-        f"{one.images:,} {one.part} images of {one.lesions:,} lesions of {one.dataset}, protocol "
-        f"“{one.protocol}”"
-        + (": no lesion is shared with training." if one.leaked_share == 0 else ".")
-    )
-
-
 def warn_of_leaks(chosen: Chosen) -> None:
     for one in chosen.evaluations:
         if one.leaked_share:
@@ -274,49 +245,6 @@ def warn_of_leaks(chosen: Chosen) -> None:
                 "lesion that was seen in training, so its figures are too good.",
                 icon=":material/warning:",
             )
-
-
-def cell(interval: Interval, best: bool = False) -> str:
-    if not math.isfinite(interval.value):
-        return "not defined"
-    value = f"**{interval.value:.3f}** {BEST_MARK}" if best else f"{interval.value:.3f}"
-    if not math.isfinite(interval.low):
-        return value
-    ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{value} :small[{ends}]"
-
-
-def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
-    """One pair in its own words; of many, how many differ."""
-    if len(found) == 1:
-        return f"{found[0].sentence}."
-    holding = sum(pair.holds for pair in found)
-    return (
-        f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "
-        f"“Differences” has each of them."
-    )
-
-
-def on_these_data(chosen: Chosen, papers: Sequence[str]) -> list[str]:
-    """The published models that were measured on the same data set, if on other images of it."""
-    dataset = chosen.evaluations[0].dataset
-    return [title for title in papers if dataset_of(title) == dataset]
-
-
-def dataset_of(title: str) -> str:
-    figure = next(iter(published_models()[title].values()))
-    return published.SOURCES[figure.source].dataset
-
-
-def caveats(titles: Sequence[str]) -> list[str]:
-    """What the published figures mean, once per source."""
-    sources = dict.fromkeys(
-        next(iter(published_models()[title].values())).source for title in titles
-    )
-    return [
-        f"*Published ({published.SOURCES[source].protocol}):* {published.SOURCES[source].meaning}"
-        for source in sources
-    ]
 
 
 # --- views --------------------------------------------------------------------------------------
@@ -359,16 +287,6 @@ def show_curves(chosen: Chosen, papers: Sequence[str]) -> None:
         "Point at a curve to read all models there; a click on a name in the legend hides that "
         "model in all four, a double click leaves it alone. Numbers in the corners are the areas "
         "with their 95 % intervals. Larger dots of the reliability curve hold more cases."
-    )
-
-
-def describe_areas(areas: dict[str, dict[str, Interval]]) -> str:
-    titles = {"roc_auc": "ROC AUC", "average_precision": "Average precision"}
-    return " ".join(
-        f"{titles[name]}: "
-        + ", ".join(f"{label} {interval_text(of)}" for label, of in by_label.items())
-        + "."
-        for name, by_label in areas.items()
     )
 
 
@@ -465,33 +383,6 @@ def show_differences(chosen: Chosen, papers: Sequence[str]) -> None:
     )
 
 
-TESTS = {"bootstrap": "Paired bootstrap", "McNemar": "McNemar", "DeLong": "DeLong"}
-
-
-def tests_for(figure: Figure) -> list[str]:
-    if figure.metric == "accuracy":
-        return ["bootstrap", "McNemar"]
-    if figure.metric in ("roc_auc", "malignancy_roc_auc"):
-        return ["bootstrap", "DeLong"]
-    return ["bootstrap"]
-
-
-def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]:
-    difference = pair.comparison.difference
-    interval = ""
-    if math.isfinite(difference.low):
-        low, high = map(plots_compare.signed_figure, (difference.low, difference.high))
-        interval = f" :small[({low} to {high})]"
-    return {
-        "First": labels[pair.first],
-        "Second": labels[pair.second],
-        "Second minus first": plots_compare.signed_figure(difference.value) + interval,
-        "By itself": plots_compare.p_text(pair.comparison.p_value),
-        "Corrected": plots_compare.p_text(pair.adjusted_p),
-        "Difference": "**more than chance**" if pair.holds else "within chance",
-    }
-
-
 def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
     measured = [one for one in chosen.evaluations if one.cost]
     if not measured:
@@ -537,41 +428,6 @@ def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
         f"{cost.processor}, {cost.threads} threads, models taking turns. The line joins measured "
         "models that no other one beats. Open signs are published, under another protocol."
     )
-
-
-def published_points(papers: Sequence[str], metric: str) -> dict[str, Priced]:
-    points = {}
-    for title in papers:
-        of = published_models()[title]
-        if (metric, None) in of and ("parameters", None) in of:
-            quality = Interval(of[metric, None].value, math.nan, math.nan, of[metric, None].n or 0)
-            points[title] = Priced(quality, None, of["parameters", None].value, published=True)
-    return points
-
-
-def describe_points(points: dict[str, Priced], title: str) -> str:
-    parts = (
-        f"{name}: {interval_text(point.quality)}"
-        + (f", {point.milliseconds:.1f} ms" if point.milliseconds else "")
-        + (f", {point.parameters:,.0f} parameters" if point.parameters else "")
-        for name, point in points.items()
-    )
-    return f"{title} against cost. " + "; ".join(parts) + "."
-
-
-def cost_row(label: str, cost) -> dict[str, str]:
-    return {
-        "Model": label,
-        "Parameters": f"{cost.parameters / 1e6:.2f} M",
-        "File": f"{cost.file_bytes / 1e6:.1f} MB",
-        "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
-        "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
-        "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
-        f"{cost.views} views)]",
-        "Images/s": f"{cost.images_per_second:.0f}",
-        "Peak memory": f"{cost.peak_memory / 1e6:.0f} MB",
-        "Training, s/epoch": f"{cost.seconds_per_epoch:.0f}" if cost.seconds_per_epoch else "",
-    }
 
 
 def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
@@ -725,12 +581,6 @@ def show_agreement(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
 
 # --- cases --------------------------------------------------------------------------------------
 
-CASES = {
-    "disagree": "Models disagree",
-    "wrong": "Wrong with confidence",
-    "all wrong": "All are wrong",
-}
-
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def cases_of(key: str, _chosen: Chosen) -> pd.DataFrame:
@@ -774,17 +624,6 @@ def show_cases(chosen: Chosen, papers: Sequence[str]) -> None:
             show_card(chosen, case, photos)
 
 
-def filtered(table: pd.DataFrame, which: str, truth: str | None, models: int) -> pd.DataFrame:
-    chosen = {
-        "disagree": table["disagree"],
-        "wrong": table["wrong"] > 0,
-        "all wrong": table["wrong"] == models,
-    }[which]
-    if truth:
-        chosen &= table["truth"] == truth
-    return table[chosen].sort_values("wrong_confidence", ascending=False, kind="stable")
-
-
 @st.cache_resource(max_entries=2, show_spinner="Looking for the photos")
 def photos_of(dataset: str, root: str) -> tuple[dict[str, str], str]:
     """Paths of the photos by image id, or why there are none."""
@@ -821,13 +660,6 @@ def show_card(chosen: Chosen, case: pd.Series, photos: dict[str, str]) -> None:
     ):
         title = f"{image_id}: {NAMES.get(case['truth'], case['truth'])}"
         st.dialog(title, width="large")(show_case)(chosen, case, photos)
-
-
-def said(case: pd.Series, model: str) -> str:
-    """The diagnosis of a model with its probability, marked where it is wrong."""
-    code = case[f"{model} diagnosis"]
-    sign = "✓" if code == case["truth"] else "✗"
-    return f"{sign} {code} {percent(case[f'{model} probability'])}"
 
 
 def show_case(chosen: Chosen, case: pd.Series, photos: dict[str, str]) -> None:
@@ -1007,29 +839,6 @@ def ask_for_patient() -> Patient | None:
     for warning in warnings:
         st.warning(warning)
     return patient
-
-
-def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
-    triage = diagnosis.triage
-    novelty = diagnosis.photos[0].novelty
-    return {
-        "Model": label,
-        "Most probable": NAMES[diagnosis.best],
-        "Probability": percent(diagnosis.probabilities.max()),
-        "Malignant": "" if diagnosis.malignancy is None else percent(diagnosis.malignancy),
-        "Referral": ""
-        if triage is None
-        else ("refer" if triage.refer else "none") + f" :small[(from {percent(triage.threshold)})]",
-        "Unlike its training": "yes" if novelty and novelty.unfamiliar else "no" if novelty else "",
-        "Time": f"{1000 * diagnosis.seconds:.0f} ms",
-    }
-
-
-def describe_answers(classes: Sequence[str], answers: dict[str, np.ndarray]) -> str:
-    return " ".join(
-        f"{label}: {plots.describe_probabilities(classes, probabilities)}"
-        for label, probabilities in answers.items()
-    )
 
 
 @st.fragment

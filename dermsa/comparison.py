@@ -1,0 +1,251 @@
+"""What the Compare page says of evaluations: cells, rows and sentences, without the page.
+
+`Chosen` is what is compared. Text is Streamlit's markdown: `**bold**`, `*published*`,
+`:small[...]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dermsa import plots, plots_compare
+from dermsa.evaluation import compare, published
+from dermsa.evaluation.compare import Figure
+from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.published import Published
+from dermsa.evaluation.record import Evaluation
+from dermsa.evaluation.statistics import Interval
+from dermsa.inference.diagnosis import Diagnosis
+from dermsa.plots import percent
+from dermsa.plots_compare import Priced, interval_text
+from dermsa.taxonomy import NAMES
+
+BEST_MARK = "★"
+
+
+class Chosen(NamedTuple):
+    """What is compared: evaluations of the same cases, what figures call them, and a key that
+    changes when any of their files does."""
+
+    evaluations: tuple[Evaluation, ...]
+    labels: dict[str, str]
+    key: str
+
+    @property
+    def predictions(self) -> dict:
+        """Predictions by label, as figures take them."""
+        return {self.labels[one.model]: one.predictions for one in self.evaluations}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.evaluations[0].classes
+
+    def by_label(self, figure) -> dict:
+        """`figure(evaluation)` of every evaluation, by label."""
+        return {self.labels[one.model]: figure(one) for one in self.evaluations}
+
+
+def what_was_tested(one: Evaluation) -> str:
+    return (
+        f"{one.images:,} {one.part} images of {one.lesions:,} lesions of {one.dataset}, protocol "
+        f"“{one.protocol}”"
+        + (": no lesion is shared with training." if one.leaked_share == 0 else ".")
+    )
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def cell(interval: Interval, best: bool = False) -> str:
+    if not math.isfinite(interval.value):
+        return "not defined"
+    value = f"**{interval.value:.3f}** {BEST_MARK}" if best else f"{interval.value:.3f}"
+    if not math.isfinite(interval.low):
+        return value
+    ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{value} :small[{ends}]"
+
+
+def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
+    """One pair in its own words; of many, how many differ."""
+    if len(found) == 1:
+        return f"{found[0].sentence}."
+    holding = sum(pair.holds for pair in found)
+    return (
+        f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "
+        f"“Differences” has each of them."
+    )
+
+
+TESTS = {"bootstrap": "Paired bootstrap", "McNemar": "McNemar", "DeLong": "DeLong"}
+
+
+def tests_for(figure: Figure) -> list[str]:
+    if figure.metric == "accuracy":
+        return ["bootstrap", "McNemar"]
+    if figure.metric in ("roc_auc", "malignancy_roc_auc"):
+        return ["bootstrap", "DeLong"]
+    return ["bootstrap"]
+
+
+def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]:
+    difference = pair.comparison.difference
+    interval = ""
+    if math.isfinite(difference.low):
+        low, high = map(plots_compare.signed_figure, (difference.low, difference.high))
+        interval = f" :small[({low} to {high})]"
+    return {
+        "First": labels[pair.first],
+        "Second": labels[pair.second],
+        "Second minus first": plots_compare.signed_figure(difference.value) + interval,
+        "By itself": plots_compare.p_text(pair.comparison.p_value),
+        "Corrected": plots_compare.p_text(pair.adjusted_p),
+        "Difference": "**more than chance**" if pair.holds else "within chance",
+    }
+
+
+def cost_row(label: str, cost: Cost) -> dict[str, str]:
+    return {
+        "Model": label,
+        "Parameters": f"{cost.parameters / 1e6:.2f} M",
+        "File": f"{cost.file_bytes / 1e6:.1f} MB",
+        "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
+        "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
+        "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
+        f"{cost.views} views)]",
+        "Images/s": f"{cost.images_per_second:.0f}",
+        "Peak memory": f"{cost.peak_memory / 1e6:.0f} MB",
+        "Training, s/epoch": f"{cost.seconds_per_epoch:.0f}" if cost.seconds_per_epoch else "",
+    }
+
+
+def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
+    triage = diagnosis.triage
+    novelty = diagnosis.photos[0].novelty
+    return {
+        "Model": label,
+        "Most probable": NAMES[diagnosis.best],
+        "Probability": percent(diagnosis.probabilities.max()),
+        "Malignant": "" if diagnosis.malignancy is None else percent(diagnosis.malignancy),
+        "Referral": ""
+        if triage is None
+        else ("refer" if triage.refer else "none") + f" :small[(from {percent(triage.threshold)})]",
+        "Unlike its training": "yes" if novelty and novelty.unfamiliar else "no" if novelty else "",
+        "Time": f"{1000 * diagnosis.seconds:.0f} ms",
+    }
+
+
+# --- published -----------------------------------------------------------------------------------
+
+
+@cache
+def published_models() -> dict[str, dict[tuple[str, str | None], Published]]:
+    """Figures of each published model by metric and class, by a title to choose it by."""
+    models: dict[str, dict] = {}
+    for figure in published.figures():
+        if figure.source == "sensors2022" and figure.variant in ("MD", "AD") and figure.backbone:
+            regime = ", augmented only" if figure.variant == "AD" else ""
+            title = f"{figure.backbone}{regime} (Sensors 2022)"
+        elif figure.source == "datta2021" and figure.table == "datta2021_soft_attention.csv":
+            title = f"{figure.model} (Datta 2021)"
+        else:
+            continue
+        # Where two tables of a paper print the same figure, the first one counts.
+        models.setdefault(title, {}).setdefault((figure.metric, figure.of_class), figure)
+    return models
+
+
+def on_these_data(chosen: Chosen, papers: Sequence[str]) -> list[str]:
+    """The published models that were measured on the same data set, if on other images of it."""
+    dataset = chosen.evaluations[0].dataset
+    return [title for title in papers if dataset_of(title) == dataset]
+
+
+def dataset_of(title: str) -> str:
+    figure = next(iter(published_models()[title].values()))
+    return published.SOURCES[figure.source].dataset
+
+
+def caveats(titles: Sequence[str]) -> list[str]:
+    """What the published figures mean, once per source."""
+    sources = dict.fromkeys(
+        next(iter(published_models()[title].values())).source for title in titles
+    )
+    return [
+        f"*Published ({published.SOURCES[source].protocol}):* {published.SOURCES[source].meaning}"
+        for source in sources
+    ]
+
+
+def published_points(papers: Sequence[str], metric: str) -> dict[str, Priced]:
+    points = {}
+    for title in papers:
+        of = published_models()[title]
+        if (metric, None) in of and ("parameters", None) in of:
+            quality = Interval(of[metric, None].value, math.nan, math.nan, of[metric, None].n or 0)
+            points[title] = Priced(quality, None, of["parameters", None].value, published=True)
+    return points
+
+
+# --- cases ---------------------------------------------------------------------------------------
+
+
+CASES = {
+    "disagree": "Models disagree",
+    "wrong": "Wrong with confidence",
+    "all wrong": "All are wrong",
+}
+
+
+def filtered(table: pd.DataFrame, which: str, truth: str | None, models: int) -> pd.DataFrame:
+    chosen = {
+        "disagree": table["disagree"],
+        "wrong": table["wrong"] > 0,
+        "all wrong": table["wrong"] == models,
+    }[which]
+    if truth:
+        chosen &= table["truth"] == truth
+    return table[chosen].sort_values("wrong_confidence", ascending=False, kind="stable")
+
+
+def said(case: pd.Series, model: str) -> str:
+    """The diagnosis of a model with its probability, marked where it is wrong."""
+    code = case[f"{model} diagnosis"]
+    sign = "✓" if code == case["truth"] else "✗"
+    return f"{sign} {code} {percent(case[f'{model} probability'])}"
+
+
+# --- figures in words ----------------------------------------------------------------------------
+
+
+def describe_areas(areas: dict[str, dict[str, Interval]]) -> str:
+    titles = {"roc_auc": "ROC AUC", "average_precision": "Average precision"}
+    return " ".join(
+        f"{titles[name]}: "
+        + ", ".join(f"{label} {interval_text(of)}" for label, of in by_label.items())
+        + "."
+        for name, by_label in areas.items()
+    )
+
+
+def describe_points(points: dict[str, Priced], title: str) -> str:
+    parts = (
+        f"{name}: {interval_text(point.quality)}"
+        + (f", {point.milliseconds:.1f} ms" if point.milliseconds else "")
+        + (f", {point.parameters:,.0f} parameters" if point.parameters else "")
+        for name, point in points.items()
+    )
+    return f"{title} against cost. " + "; ".join(parts) + "."
+
+
+def describe_answers(classes: Sequence[str], answers: dict[str, np.ndarray]) -> str:
+    return " ".join(
+        f"{label}: {plots.describe_probabilities(classes, probabilities)}"
+        for label, probabilities in answers.items()
+    )
