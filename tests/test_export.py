@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import ham10000, splits, synthetic
+from dermsa.datasets import splits, synthetic
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
@@ -148,24 +148,6 @@ def test_a_model_of_another_data_set_has_its_classes(weights, tmp_path, capsys):
     photo = np.full((90, 120, 3), 150, np.uint8)
     diagnosis = Predictor("keratosis").diagnose([photo], Patient(50))
     assert diagnosis.triage is None and set(diagnosis.classes) == {"nv", "sk"}
-
-
-def test_data_check_counts_and_finds_faults(synthetic_data, tmp_path, capsys):
-    assert main(["data", "check", "--data", str(synthetic_data)]) == 0
-    assert "Nothing is wrong with it." in capsys.readouterr().out
-    import shutil
-
-    broken = tmp_path / "broken"
-    shutil.copytree(synthetic_data, broken)
-    files = sorted(ham10000.image_files(broken).values())
-    open(files[0], "w").write("not a picture")
-    import os
-
-    os.remove(files[1])
-    assert main(["data", "check", "--json", "--data", str(broken)]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["missing"]) == 1 and len(report["unreadable"]) == 1
-    assert len(report["problems"]) == 2 and report["images"] == 56
 
 
 def test_training_without_data_says_how_to_get_them(tmp_path, capsys):
