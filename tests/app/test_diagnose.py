@@ -14,7 +14,7 @@ from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent
-from dermsa.taxonomy import NAMES
+from dermsa.taxonomy import HAM10000_CLASSES, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,7 +90,7 @@ def test_test_figures_and_model_are_named(page, lesion):
     overall, by_class = (t.value for t in page.table if "95 % interval" in t.value.columns)
     assert f"{card['metrics']['macro_recall']['value']:.3f}" in list(overall["Value"])
     assert "ROC AUC, melanoma" in list(overall["On test lesions"])
-    assert len(by_class) == 3 * len(NAMES)
+    assert len(by_class) == 3 * len(HAM10000_CLASSES)
 
 
 def test_unknown_patient_moves_nothing(page, lesion):
@@ -116,11 +116,11 @@ def test_known_patient_shows_what_would_change(page, lesion):
 def test_every_drawn_sample_gives_an_answer_and_fills_in_its_patient(page):
     widget(page, "segmented_control", "source").set_value("sample").run()
     drawn = [title for title in widget(page, "selectbox", "sample").options if "drawing" in title]
-    assert len(drawn) == len(NAMES)
+    assert len(drawn) == len(HAM10000_CLASSES)
     for title in drawn:
         widget(page, "selectbox", "sample").set_value(title).run()
         assert not errors(page) or "unlike" in errors(page)[0]
-        assert len(probabilities(page)) == len(NAMES)
+        assert len(probabilities(page)) == len(HAM10000_CLASSES)
         assert widget(page, "text_input", "age").value
         assert widget(page, "selectbox", "sex").value in ("female", "male")
 
@@ -132,7 +132,7 @@ def test_real_samples_are_offered_where_the_data_set_is_configured(monkeypatch, 
     widget(page, "segmented_control", "source").set_value("sample").run()
     titles = widget(page, "selectbox", "sample").options
     real = [title for title in titles if "SYN_" in title]
-    assert len(real) >= len(NAMES)
+    assert len(real) >= len(HAM10000_CLASSES)
     widget(page, "selectbox", "sample").set_value(real[0]).run()
     assert "Diagnosis" in headings(page)
     st.cache_resource.clear()

@@ -10,7 +10,7 @@ import pytest
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference import store
 from dermsa.plots import percent
-from dermsa.taxonomy import NAMES
+from dermsa.taxonomy import HAM10000_CLASSES, NAMES
 
 pytestmark = pytest.mark.browser
 
@@ -62,7 +62,7 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
 
     # The chart draws its seven numbers, and they are those of the downloaded answer.
     bars = page.locator(".js-plotly-plot").first
-    bars.locator(".bartext").nth(len(NAMES) - 1).wait_for(state="attached")
+    bars.locator(".bartext").nth(len(HAM10000_CLASSES) - 1).wait_for(state="attached")
     shown = sorted(map(spaced, bars.locator(".bartext").all_text_contents()))
     with page.expect_download() as download:
         page.get_by_role("button", name="Result (JSON)").click()
@@ -93,7 +93,7 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
 
     # Another diagnosis has other evidence and another sum; the answer stays.
     attention, evidence = overlays(page)[1:]
-    other = next(code for code in NAMES if code != result["diagnosis"])
+    other = next(code for code in HAM10000_CLASSES if code != result["diagnosis"])
     choose(page, "Evidence for", NAMES[other])
     page.get_by_text(f"The sum for {NAMES[other]}").wait_for()
     settle(page)
