@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.common import jpeg, line
 from dermsa.inference import store
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import open_predictor
 
 PICTURES = 1000
 ONE_BY_ONE = 100
@@ -33,7 +33,7 @@ def main() -> None:
             capture_output=True,
         )
         rate = PICTURES / (time.perf_counter() - started)
-    predictor = Predictor(name)
+    predictor = open_predictor(name)
     started = time.perf_counter()
     for k in range(ONE_BY_ONE):
         predictor.diagnose([pictures[k % len(pictures)]])

@@ -7,21 +7,24 @@ import numpy as np
 from benchmarks.common import in_turns, jpeg, line
 from dermsa import images
 from dermsa.inference import explanation, quality
+from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 
 
 def main() -> None:
-    predictor = Predictor()
+    answering = open_predictor()
+    ensemble = isinstance(answering, EnsemblePredictor)
+    predictor = answering.members[0] if ensemble else answering
     photo = jpeg(4000, 3000)
     patient = Patient(55, "female", "back")
     rgb = images.load(photo)
     seen = images.to_model_input(rgb, predictor.engine.input_size)
     vectors = explanation.counterfactual_vectors(patient, predictor.age_scale)
-    print(f"One diagnosis of a 12-megapixel JPEG by {predictor.model.name}, median:")
+    print(f"One diagnosis of a 12-megapixel JPEG by {answering.model.name}, median:")
     taken = in_turns(
         {
-            "all": lambda: predictor.diagnose([photo], patient),
+            "all": lambda: answering.diagnose([photo], patient),
             "decode": lambda: images.load(photo),
             "scale": lambda: images.to_model_input(rgb, predictor.engine.input_size),
             "quality": lambda: quality.findings(rgb),
@@ -32,7 +35,7 @@ def main() -> None:
     line("everything", f"{taken['all']:.0f} ms", "at most 150 ms")
     for part in ("decode", "scale", "quality", "model"):
         line(
-            "  one view of the model" if part == "model" else f"  of it {part}",
+            f"  one view of {predictor.model.name}" if part == "model" else f"  of it {part}",
             f"{taken[part]:.1f} ms",
         )
 
@@ -41,7 +44,7 @@ def main() -> None:
         {"served": lambda: predictor.engine(seen[None], vectors), "keras": predict}, times=15
     )
     line(
-        f"one pass of the model (of {predictor.views} views), as served",
+        f"one pass of {predictor.model.name} (of {predictor.views} views), as served",
         f"{versus['served']:.1f} ms",
     )
     line("one pass of the same classifier through Keras predict()", f"{versus['keras']:.1f} ms")

@@ -8,13 +8,13 @@ import streamlit.web.bootstrap  # noqa: F401
 
 import dermsa.plots  # noqa: F401
 from benchmarks.common import jpeg, line
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import open_predictor
 from dermsa.patient import Patient
 
 
 def main() -> None:
     process = psutil.Process()
-    predictor = Predictor()
+    predictor = open_predictor()
     photos = [jpeg(4000, 3000, seed=seed) for seed in range(5)]
     resident = []
     for turn in range(50):

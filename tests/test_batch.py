@@ -11,7 +11,7 @@ import pytest
 from dermsa.cli import main
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference import batch
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import open_predictor
 from dermsa.patient import Patient
 
 
@@ -47,7 +47,7 @@ def test_every_photo_gets_its_row_and_bad_ones_their_error(folder, tmp_path):
     assert len(rows) == 22 and "notes" not in rows
     for name in ("text", "cut"):
         assert rows[name]["error"].endswith(".") and rows[name]["diagnosis"] == ""
-    predictor = Predictor()
+    predictor = open_predictor()
     for k in (0, 7, 19):
         row = rows[f"photo_{k:02}"]
         path = next(folder.rglob(f"photo_{k:02}.jpg"))
@@ -72,7 +72,7 @@ def test_patients_are_used_and_their_faults_told(folder, tmp_path, capsys):
     )
     assert main(["predict", str(folder), "--patients", str(table), "--out", str(out)]) == 0
     rows = rows_of(out)
-    predictor = Predictor()
+    predictor = open_predictor()
     path = folder / "photo_00.jpg"
     known = predictor.diagnose([path], Patient(80, "male", "scalp"))
     assert float(rows["photo_00"]["nv"]) == pytest.approx(
@@ -112,7 +112,7 @@ def test_a_missing_file_is_a_row_with_its_error(tmp_path):
 def test_files_are_found_in_order_and_streamed(folder):
     files = batch.find_files([folder])
     assert files == sorted(files) and len(files) == 22
-    rows = batch.predict_files(Predictor(), (path for path in files), {})
+    rows = batch.predict_files(open_predictor(), (path for path in files), {})
     assert next(rows).image_id == files[0].stem
 
 

@@ -125,8 +125,8 @@ def test_a_file_that_is_no_classifier_is_refused():
 def test_an_answer_needs_neither_tensorflow_nor_keras():
     code = (
         "import sys, numpy as np\n"
-        "from dermsa.inference.predictor import Predictor\n"
-        "Predictor().diagnose([np.full((300, 400, 3), 120, np.uint8)])\n"
+        "from dermsa.inference.ensemble import open_predictor\n"
+        "open_predictor().diagnose([np.full((300, 400, 3), 120, np.uint8)])\n"
         "heavy = {'tensorflow', 'keras', 'torch', 'jax', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )

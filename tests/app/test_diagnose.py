@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dermsa.inference import store
+from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent
@@ -68,7 +69,7 @@ def test_numbers_are_those_of_the_model(page, lesion):
     widget(page, "selectbox", "sex").set_value("male").run()
     widget(page, "selectbox", "localization").set_value("back").run()
     upload(page, ("lesion.jpg", lesion))
-    diagnosis = Predictor().diagnose([lesion], Patient(62, "male", "back"))
+    diagnosis = open_predictor().diagnose([lesion], Patient(62, "male", "back"))
     assert probabilities(page) == {
         NAMES[code]: percent(probability)
         for code, probability in zip(diagnosis.classes, diagnosis.probabilities, strict=True)
@@ -83,8 +84,8 @@ def test_test_figures_and_model_are_named(page, lesion):
     upload(page, ("lesion.jpg", lesion))
     card = store.read_card(store.default_model())
     text = " ".join(each.value for each in page.markdown)
-    assert store.default_model() in text and card["files"]["model.onnx"][:12] in text
-    point = Predictor().operating_point
+    assert store.default_model() in text and open_predictor().model.sha256[:12] in text
+    point = open_predictor().operating_point
     assert percent(point["sensitivity"]["value"]) in text
     assert f"n = {point['specificity']['n']:,}" in text
     overall, by_class = (t.value for t in page.table if "95 % interval" in t.value.columns)
@@ -178,7 +179,8 @@ def test_impossible_age_gets_one_sentence_and_no_answer(page, lesion, age):
 
 def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
     upload(page, ("lesion.jpg", lesion))
-    monkeypatch.setattr(Predictor, "diagnose", lambda *_: pytest.fail("computed again"))
+    for kind in (Predictor, EnsemblePredictor):
+        monkeypatch.setattr(kind, "diagnose", lambda *_: pytest.fail("computed again"))
     before = probabilities(page)
     page.slider[0].set_value(80).run()
     evidence = next(box for box in page.selectbox if box.label == "Evidence for")
@@ -205,8 +207,8 @@ def test_start_over_forgets_everything(page):
 
 @pytest.fixture
 def own_weights(tmp_path, monkeypatch):
-    """A copy of the default model under two names, which a test may damage."""
-    source = store.weights_folder() / store.default_model()
+    """A copy of a network under two names, which a test may damage."""
+    source = next(store.weights_folder().glob("*/model.onnx")).parent
     for name in ("a-damaged", "b-whole"):
         shutil.copytree(source, tmp_path / name)
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))

@@ -1,0 +1,195 @@
+"""What every registered backbone must do, from building to serving, run over the whole registry.
+
+Each network is built once, at a small input, with its normalisations and the head brought to life
+(see `conftest.enliven`), and goes through all checks in turn. A network whose attention sits in
+its middle is tested at the published cut, the others at the trunk, which contains the published
+one.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import enliven
+
+from dermsa.inference.engine import Engine
+from dermsa.models import backbones
+from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes, outputs_of
+from dermsa.models.onnx_export import to_onnx
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 4
+TOLERANCE = 1e-4
+
+
+def small_config(name: str) -> ClassifierConfig:
+    """The network at the smallest input whose map has several positions to choose from."""
+    record = backbones.backbone(name)
+    return ClassifierConfig(
+        name,
+        cut="published" if record.tail else "trunk",
+        initial_gamma=1.0,
+        dropout=0.0,  # so that a step can be repeated
+        input_size=(max(record.min_size, 64),) * 2,
+    )
+
+
+@pytest.fixture(scope="module", params=list(backbones.BACKBONES))
+def network(request):
+    """One classifier, its configuration and a batch; the next one takes its place."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(1)
+    config = small_config(request.param)
+    random = np.random.default_rng(2)
+    height, width = config.input_size
+    coarse = random.integers(0, 256, (BATCH, 8, 8, 3))
+    images = coarse.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
+    batch = {
+        "image": images[:, :height, :width].astype(np.float32),
+        "patient": random.normal(size=(BATCH, 21)).astype(np.float32),
+    }
+    classifier = build_classifier(config)
+    enliven(classifier, batch)
+    calm_attention(classifier, batch)
+    return config, classifier, batch
+
+
+def calm_attention(classifier, batch) -> None:
+    """Brings the attention's scores, which a softmax raises to powers of e, down to at most 4.
+
+    With the scores of an untrained network, rounding alone would change the map visibly.
+    """
+    layer = classifier.get_layer("soft_attention")
+    features = keras.Model(classifier.inputs, layer.input)(batch)
+    scores = keras.ops.conv(features, layer.kernel, padding="same")
+    layer.kernel.assign(layer.kernel * (4 / keras.ops.max(keras.ops.abs(scores))))
+
+
+def arrays(outputs: dict) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def assert_close(got: dict, expected: dict) -> None:
+    """Within 1e-4 of each output's largest value."""
+    assert set(got) == set(expected)
+    for name, values in expected.items():
+        scale = max(1.0, float(np.abs(values).max()))
+        np.testing.assert_allclose(got[name], values, atol=TOLERANCE * scale, rtol=0, err_msg=name)
+
+
+def loss_and_gradients(classifier, batch):
+    truth = np.arange(BATCH) % classifier.output["logits"].shape[-1]
+    with tf.GradientTape() as tape:
+        logits = classifier(batch, training=True)["logits"]
+        losses = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+        loss = tf.reduce_mean(losses)
+    return float(loss), tape.gradient(loss, classifier.trainable_variables)
+
+
+def test_answers_have_their_shapes_and_the_logits_split(network):
+    config, classifier, batch = network
+    answers = arrays(classifier(batch))
+    assert tuple(answers) == outputs_of(config)
+    assert all(a.dtype == np.float32 and np.isfinite(a).all() for a in answers.values())
+    assert answers["logits"].shape == (BATCH, len(config.classes))
+    positions = answers["attention_map"].shape[1:]
+    assert np.prod(positions) > 1
+    np.testing.assert_allclose(answers["attention_map"].sum((1, 2)), 16, rtol=1e-4)
+    assert np.ptp(answers["logits"], axis=0).max() > 1e-3, "every photo gets the same answer"
+    if decomposes(config):
+        bias = classifier.get_layer("logits").bias.numpy()
+        parts = bias + answers["evidence_map"].sum((2, 3)) + answers["patient_evidence"]
+        np.testing.assert_allclose(parts, answers["logits"], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_served_form_agrees(network):
+    config, classifier, batch = network
+    answers = Engine(to_onnx(classifier))(batch["image"], batch["patient"])
+    assert_close(arrays(answers), arrays(classifier(batch)))
+
+
+def test_jax_agrees(network, jax_worker, tmp_path):
+    config, classifier, batch = network
+    assert_close(jax_worker(config, classifier, batch, tmp_path), arrays(classifier(batch)))
+
+
+def test_weights_come_back_from_disk_bit_for_bit(network, tmp_path):
+    _, classifier, batch = network
+    expected = arrays(classifier(batch))
+    classifier.save_weights(tmp_path / "saved.weights.h5")
+    for variable in classifier.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    assert not np.array_equal(arrays(classifier(batch))["logits"], expected["logits"])
+    classifier.load_weights(tmp_path / "saved.weights.h5")
+    for name, values in arrays(classifier(batch)).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+def test_every_weight_learns_and_a_step_lowers_the_loss(network):
+    _, classifier, batch = network
+    before, gradients = loss_and_gradients(classifier, batch)
+    for variable, gradient in zip(classifier.trainable_variables, gradients, strict=True):
+        assert gradient is not None and np.any(gradient.numpy()), variable.path
+        assert np.isfinite(gradient.numpy()).all(), variable.path
+    length = 0.02 / float(tf.linalg.global_norm(gradients))
+    for variable, gradient in zip(classifier.trainable_variables, gradients, strict=True):
+        variable.assign_sub(length * gradient)
+    after, _ = loss_and_gradients(classifier, batch)
+    assert after < before
+
+
+def test_trains_in_mixed_precision(network):
+    config, _, batch = network
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        classifier = build_classifier(config)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    answers = arrays(classifier(batch))
+    assert all(a.dtype == np.float32 for a in answers.values())
+    assert all(variable.dtype == "float32" for variable in classifier.trainable_variables)
+    _, gradients = loss_and_gradients(classifier, batch)
+    assert all(gradient is not None for gradient in gradients)
+    assert np.isfinite(float(tf.linalg.global_norm(gradients)))
+
+
+@pytest.fixture(scope="module")
+def jax_worker():
+    """Runs a classifier with the same weights on JAX, in a process of its own."""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(ROOT)
+    with subprocess.Popen(
+        [sys.executable, "tests/jax_worker.py"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def run(config, classifier, batch, folder):
+            classifier.save_weights(folder / "network.weights.h5")
+            np.savez(folder / "batch.npz", **batch)
+            request = {
+                "settings": dataclasses.asdict(config),
+                "weights": str(folder / "network.weights.h5"),
+                "inputs": str(folder / "batch.npz"),
+                "out": str(folder / "answers.npz"),
+            }
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            reply = json.loads(process.stdout.readline() or '{"backend": "died"}')
+            assert reply["backend"] == "jax"
+            (folder / "network.weights.h5").unlink()  # hundreds of megabytes
+            with np.load(folder / "answers.npz") as answers:
+                return dict(answers)
+
+        yield run
+        process.stdin.close()
