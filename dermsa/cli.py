@@ -291,7 +291,7 @@ def _presets(options: argparse.Namespace) -> None:
 def _augment_arguments(parser: argparse.ArgumentParser) -> None:
     from dermsa.datasets.recipes import RECIPES
 
-    parser.add_argument("photo", metavar="PHOTO", help="a picture file")
+    parser.add_argument("photo", metavar="PHOTO", help="a picture file, or - for standard input")
     parser.add_argument(
         "--recipe", metavar="NAME", default="strong", help=f"{', '.join(RECIPES)} (strong)"
     )
@@ -305,7 +305,7 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE.png",
         required=True,
-        help="the sheet to write, the photo itself first",
+        help="the sheet to write, the photo itself first; - for standard output",
     )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
@@ -318,14 +318,18 @@ def _augment(options: argparse.Namespace) -> None:
 
     steps = recipes.recipe(options.recipe).scaled(options.strength).steps()
     photos = preview.variants(
-        images.load(options.photo),
+        images.load(sys.stdin.buffer if options.photo == "-" else options.photo),
         options.recipe,
         options.strength,
         options.count,
         options.seed,
         (options.size, options.size),
     )
-    Image.fromarray(preview.contact_sheet(photos)).save(options.out, "PNG")
+    sheet = Image.fromarray(preview.contact_sheet(photos))
+    if options.out == "-":
+        sheet.save(sys.stdout.buffer, "PNG")
+        return
+    sheet.save(options.out, "PNG")
     in_words = ", ".join(f"{name} {strength:g}" for name, strength in steps.items())
     _say(
         f"Wrote {options.out}: the photo and {options.count} variants under {options.recipe} "

@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -165,28 +164,26 @@ def one_at_a_time() -> threading.Lock:
     return threading.Lock()
 
 
-@st.cache_data(max_entries=64, show_spinner="Drawing the variants (some seconds)")
+@st.cache_data(max_entries=16, show_spinner="Drawing the variants (some seconds)", scope="session")
 def sheet_of(photo: bytes, recipe: str, strength: float, seed: int) -> bytes:
     """The sheet as a PNG file, drawn by the command line: this server never loads TensorFlow.
 
     Raises:
         DrawingFailed: The command ended with an error, or did not end.
     """
-    with tempfile.TemporaryDirectory() as folder, one_at_a_time():
-        given, out = Path(folder, "photo"), Path(folder, "sheet.png")
-        given.write_bytes(photo)
-        command = [sys.executable, "-m", "dermsa", "augment", str(given), "--out", str(out)]
-        command += ["--recipe", recipe, "--strength", str(strength), "--seed", str(seed)]
-        command += ["--count", str(VARIANTS)]
+    # Through pipes: nothing of a photo touches the disk.
+    command = [sys.executable, "-m", "dermsa", "augment", "-", "--out", "-"]
+    command += ["--recipe", recipe, "--strength", str(strength), "--seed", str(seed)]
+    command += ["--count", str(VARIANTS)]
+    with one_at_a_time():
         try:
             done = subprocess.run(
                 command,
                 cwd=ROOT,
                 # The accelerator belongs to trainings.
                 env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-                stdin=subprocess.DEVNULL,
+                input=photo,
                 capture_output=True,
-                text=True,
                 timeout=MAX_SECONDS,
             )
         except subprocess.TimeoutExpired:
@@ -194,9 +191,10 @@ def sheet_of(photo: bytes, recipe: str, strength: float, seed: int) -> bytes:
                 f"The variants were not drawn within {MAX_SECONDS} seconds; the machine is busy. "
                 "Try again later."
             ) from None
-        if done.returncode != 0:
-            raise DrawingFailed(f"The variants could not be drawn. {reason(done.stderr)}")
-        return out.read_bytes()
+    if done.returncode != 0:
+        said = reason(done.stderr.decode(errors="replace"))
+        raise DrawingFailed(f"The variants could not be drawn. {said}")
+    return done.stdout
 
 
 def reason(stderr: str) -> str:

@@ -26,9 +26,10 @@ def drawings(monkeypatch):
 
     def run(command, **kwargs):
         run.commands.append(command)
-        if not run.refusal:
-            Image.new("RGB", (SIDE, SIDE)).save(command[command.index("--out") + 1])
-        return subprocess.CompletedProcess(command, 2 if run.refusal else 0, "", run.refusal)
+        sheet = io.BytesIO()
+        Image.new("RGB", (SIDE, SIDE)).save(sheet, "PNG")
+        status = 2 if run.refusal else 0
+        return subprocess.CompletedProcess(command, status, sheet.getvalue(), run.refusal.encode())
 
     run.commands, run.refusal = [], ""
     monkeypatch.setattr(subprocess, "run", run)
@@ -114,7 +115,7 @@ def test_every_data_set_is_listed(page):
 def test_the_page_never_loads_tensorflow():
     code = (
         "import subprocess, sys\n"
-        "subprocess.run = lambda command, **_: subprocess.CompletedProcess(command, 2, '', '')\n"
+        "subprocess.run = lambda command, **_: subprocess.CompletedProcess(command, 2, b'', b'')\n"
         "from streamlit.testing.v1 import AppTest\n"
         "page = AppTest.from_file('pages/data.py', default_timeout=60).run()\n"
         "assert not page.exception and page.error, page.exception\n"
@@ -136,6 +137,9 @@ def test_the_command_writes_the_sheet_that_the_page_shows(tmp_path):
     assert json.loads(done.stdout)["steps"] == RECIPES["sensors2022"].scaled(0.5).steps()
     sheet = np.asarray(Image.open(out))
     assert sheet.shape == (2 * (64 + preview.GAP) + preview.GAP, SIDE_OF_64, 3)
+    piped = [name if name not in (photo, out) else "-" for name in command]
+    through_pipes = subprocess.run(piped, cwd=ROOT, input=photo.read_bytes(), capture_output=True)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(through_pipes.stdout))), sheet)
     refused = subprocess.run(
         [*command, "--recipe", "mild"], cwd=ROOT, capture_output=True, text=True
     )
