@@ -1,7 +1,7 @@
 """What every registered backbone must do, from building to serving, run over the whole registry.
 
 Each network is built once, at a small input, with its normalisations and the head brought to life
-(see `conftest.enliven`), and goes through all checks in turn. A network whose attention sits in
+(see `lively.enliven`), and goes through all checks in turn. A network whose attention sits in
 its middle is tested at the published cut, the others at the trunk, which contains the published
 one. For networks that take minutes to convert or to compile, those checks run only where
 DERMSA_FULL_CONTRACT is set.
@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import enliven
+from lively import enliven
 
 from dermsa.inference.engine import Engine
 from dermsa.models import backbones
