@@ -10,6 +10,12 @@ import pytest
 
 from dermsa.datasets import ham10000, synthetic
 
+SMALL_MODELS = {
+    "dense512": {"head": "soft_attention_dense512", "patient_branch": "gessert"},
+    "pooled": {"head": "global_pooling", "classes": ("mel", "nv", "sk")},
+    "benign": {"patient_branch": "none", "classes": ("nv", "sk")},
+}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
@@ -56,6 +62,48 @@ def small_classifier():
         return classifier
 
     return build
+
+
+@pytest.fixture(scope="session")
+def small_models(small_classifier, tmp_path_factory):
+    """A weights folder with untrained `SMALL_MODELS`, each with what a predictor needs."""
+    from dermsa.models.onnx_export import to_onnx
+
+    folder = tmp_path_factory.mktemp("small-models")
+    for name, settings in SMALL_MODELS.items():
+        write_model(folder / name, to_onnx, small_classifier("MobileNetV3Small", **settings))
+    return folder
+
+
+def write_model(folder, to_onnx, classifier):
+    from dermsa.inference.store import sha256_of
+    from dermsa.taxonomy import HAM10000_CLASSES, MALIGNANT
+
+    classes = SMALL_MODELS[folder.name].get("classes", HAM10000_CLASSES)
+    onnx = to_onnx(classifier)
+    measured = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 20}
+    point = {"target_sensitivity": 0.95, "threshold": 0.2, "sensitivity": measured}
+    card = {
+        "name": folder.name,
+        "version": "0",
+        "classes": classes,
+        "malignant": sorted(MALIGNANT & set(classes)),
+        "age_scale": {"mean": 50.0, "std": 16.0},
+        "temperature": 1.5,
+        "views": 2,
+        "conformal": {"coverage": 0.9, "quantiles": dict.fromkeys(classes, 0.9)},
+        "triage": {
+            "default_sensitivity": 0.95,
+            "malignancy": [point | {"specificity": measured}] if MALIGNANT & set(classes) else [],
+        },
+        "files": {"model.onnx": sha256_of(onnx)},
+    }
+    if "evidence_map" in classifier.output:
+        bias = classifier.get_layer("logits").bias.numpy().tolist()
+        card["bias"] = dict(zip(classes, bias, strict=True))
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(onnx)
+    (folder / "card.json").write_text(json.dumps(card))
 
 
 @pytest.fixture
