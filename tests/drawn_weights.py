@@ -35,7 +35,7 @@ def write_weights(folder: Path, image_ids: Sequence[str] | None = None) -> dict[
         folder: For `DERMSA_WEIGHTS`.
         image_ids: What the cases are called; None for names without photos.
     """
-    source = store.weights_folder() / store.default_model()
+    source = min(store.weights_folder().glob("*/model.onnx")).parent
     for name in (GOOD, POOR, ELSEWHERE, UNMEASURED):
         (folder / name).mkdir()
         for file in ("card.json", "model.onnx", "novelty.npz"):

@@ -68,6 +68,7 @@ def test_a_folder_is_scored_whichever_way_it_is_labelled(photos, tmp_path, capsy
     without = assess_folder(MODEL, folder, write(tmp_path, one_hot), samples=20, progress=False)
     assert not np.allclose(without.predictions.probabilities, again.predictions.probabilities)
 
+    path = write(tmp_path, table)
     arguments = ["--model", MODEL, "--images", str(folder), "--truth", str(path), "--json"]
     assert main(["evaluate", *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)

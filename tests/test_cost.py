@@ -36,7 +36,7 @@ def test_multiply_adds_by_hand():
 
 
 def test_the_cost_of_what_ships():
-    names = store.model_names()[:1] + ["MobileNetV2"]
+    names = ["MobileNetV3Small", "MobileNetV2"]
     costs = cost.measure(names, rounds=2)
     assert list(costs) == names
     for name, of in costs.items():

@@ -17,9 +17,10 @@ from dermsa.patient import Patient
 
 MODELS = store.model_names()
 PATIENT = Patient(62, "male", "back")
+NETWORKS = [name for name in MODELS if not store.read_card(name).get("members")]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def predictor(request):
     return Predictor(request.param)
 
