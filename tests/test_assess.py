@@ -144,6 +144,7 @@ def test_compare_on_the_command_line(tmp_path, monkeypatch, capsys):
     from drawn_evaluations import drawn_evaluation
 
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
     for seed, name in enumerate(("A", "B")):
         evaluation = drawn_evaluation(name, skill=3.0 - 2 * seed, seed=seed)
         folder = store.weights_folder() / name
