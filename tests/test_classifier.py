@@ -8,8 +8,6 @@ import tensorflow as tf
 from dermsa.models import backbones
 from dermsa.models.backbones import BACKBONES, UnknownName
 from dermsa.models.classifier import (
-    HEADS,
-    PATIENT_BRANCHES,
     ClassActivationMap,
     ClassifierConfig,
     EvidenceMap,
@@ -19,6 +17,7 @@ from dermsa.models.classifier import (
     heads_at,
     outputs_of,
 )
+from dermsa.models.classifier_config import HEADS, PATIENT_BRANCHES
 from dermsa.models.outputs import NoDecomposition
 
 SMALL = "MobileNetV3Small"

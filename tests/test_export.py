@@ -10,7 +10,8 @@ from dermsa.datasets import splits, synthetic
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
-from dermsa.models.classifier import HEADS, build_classifier
+from dermsa.models.classifier import build_classifier
+from dermsa.models.classifier_config import HEADS
 from dermsa.patient import Patient
 from dermsa.training import runs
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dermsa.models.classifier import ClassifierConfig
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import TrainingConfig
 from dermsa.training.history import ended, plateau_rate, stops_early
 

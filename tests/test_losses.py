@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from dermsa.losses import (
-    CLASS_WEIGHTS,
-    WeightedCrossEntropy,
-    WeightedFocalLoss,
-    check_class_weights,
-    class_weights,
-)
+from dermsa.class_weights import CLASS_WEIGHTS, check_class_weights, class_weights
+from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss
 
 # Images per diagnosis: akiec, bcc, bkl, df, mel, nv, vasc. The papers' printed weights follow
 # from all 10,015 images (not from the 9,958 with an age), cut off after the last digit shown.

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from dermsa.inference.engine import Engine
-from dermsa.models.classifier import HEADS, PATIENT_BRANCHES
+from dermsa.models.classifier_config import HEADS, PATIENT_BRANCHES
 from dermsa.models.onnx_export import to_onnx
 from dermsa.models.outputs import NoDecomposition
 

@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from dermsa.models.classifier import ClassifierConfig
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError, create_run

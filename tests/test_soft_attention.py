@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dermsa.models.soft_attention import KERNELS, SoftAttention
+from dermsa.models.classifier_config import KERNELS
+from dermsa.models.soft_attention import SoftAttention
 
 SHAPES = [(2, 7, 7, 12), (1, 5, 8, 3), (3, 4, 3, 9), (1, 1, 1, 6)]
 MAPS = 4

@@ -29,96 +29,21 @@ without attention, no evidence without decomposition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import ops
 
 from dermsa.models import backbones
+from dermsa.models.classifier_config import HEADS, ClassifierConfig
 from dermsa.models.outputs import EVIDENCE, OUTPUTS, NoDecomposition
-from dermsa.models.soft_attention import KERNELS, SoftAttention
+from dermsa.models.soft_attention import SoftAttention
 from dermsa.patient import VECTOR_SIZE
-from dermsa.taxonomy import HAM10000_CLASSES
 
-HEADS = ("soft_attention", "global_pooling", "soft_attention_dense512")
-PATIENT_BRANCHES = ("none", "dense4096", "gessert")
 PATIENT_UNITS = 4096
 GESSERT_UNITS = 256
 GESSERT_DROPOUT = 0.4
 JOINT_UNITS = 512
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Everything that determines a classifier's graph.
-
-    Attributes:
-        backbone: A name of `backbones.BACKBONES`.
-        cut: "published", "trunk", or another cut of the backbone.
-        head: One of `HEADS`.
-        kernel: Soft attention's kernel, "formula" or "published".
-        attention_maps: K.
-        initial_gamma: Where soft attention's scale starts; 0.01 in the papers. From there it
-            hardly moves: a larger start lets the attention take part from the first step.
-        patient_branch: How age, sex and site take part: "none", "dense4096" (the papers: one
-            layer, and two of them before the Dense 512), or "gessert" (Gessert et al. 2020: two
-            layers of 256 with BatchNormalization, ReLU and dropout 0.4). Cards and runs made
-            before there was a choice say True for "dense4096" and False for "none".
-        dropout: Rate in front of the layers that decide.
-        input_size: Height and width in pixels; None for the backbone's own.
-        classes: Codes of the diagnoses, as the data set has them.
-
-    Raises:
-        UnknownName: A name that does not exist; the message offers the nearest.
-        ValueError: A value that cannot be, or an input size the network cannot take.
-    """
-
-    backbone: str
-    cut: str = "trunk"
-    head: str = "soft_attention"
-    kernel: str = "formula"
-    attention_maps: int = 16
-    initial_gamma: float = 0.01
-    patient_branch: str = "dense4096"
-    dropout: float = 0.5
-    input_size: tuple[int, int] | None = None
-    classes: tuple[str, ...] = HAM10000_CLASSES
-
-    def __post_init__(self) -> None:
-        if isinstance(self.patient_branch, bool):
-            branch = "dense4096" if self.patient_branch else "none"
-            object.__setattr__(self, "patient_branch", branch)
-        record = backbones.backbone(self.backbone)
-        for kind, name, known in (
-            (f"cut of {self.backbone}", self.cut, record.cuts),
-            ("head", self.head, HEADS),
-            ("attention kernel", self.kernel, KERNELS),
-            ("patient branch", self.patient_branch, PATIENT_BRANCHES),
-        ):
-            if name not in known:
-                raise backbones.UnknownName(kind, name, known)
-        if self.head not in heads_at(self.backbone, self.cut):
-            raise ValueError(
-                f"{self.backbone} goes on by itself after the attention at the cut {self.cut}. "
-                f"Expected the head {' or '.join(heads_at(self.backbone, self.cut))}. "
-                f"Received: {self.head}"
-            )
-        if self.attention_maps < 1:
-            raise ValueError(f"Expected at least 1 attention map. Received: {self.attention_maps}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"Expected a dropout rate from 0 to below 1. Received: {self.dropout}")
-        size = tuple(self.input_size or record.input_size)
-        if len(size) != 2 or min(size) < record.min_size:
-            raise ValueError(
-                f"{self.backbone} needs an input size of at least {record.min_size} x "
-                f"{record.min_size}. Received: {' x '.join(map(str, size))}"
-            )
-        classes = tuple(self.classes)
-        if len(classes) < 2 or len(set(classes)) < len(classes):
-            raise ValueError(f"Expected two or more different classes. Received: {classes}")
-        object.__setattr__(self, "input_size", size)
-        object.__setattr__(self, "classes", classes)
 
 
 def heads_at(backbone: str, cut: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-KERNELS = ("formula", "published")
+from dermsa.models.classifier_config import KERNELS
+
 WINDOW = 3
 
 

@@ -7,14 +7,20 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from dermsa.class_weights import CLASS_WEIGHTS, check_class_weights
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS
-from dermsa.losses import CLASS_WEIGHTS, LOSSES, check_class_weights
-from dermsa.models.classifier import ClassifierConfig
+from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.settings import setting
 from dermsa.training.sampling import SAMPLING
 
 MONITORS = {"macro_recall": max, "macro_auc": max, "accuracy": max, "loss": min}
+LOSSES = {
+    "cross_entropy": "Minus the log of the true diagnosis' probability.",
+    "focal": "Cross-entropy times (1 - p)^gamma, so that what is easy counts less "
+    "(Lin et al. 2017, arXiv:1708.02002).",
+}
 OPTIMIZERS = ("adamw", "adam")
 SCHEDULES = {
     "cosine": "a linear warm-up, then a cosine down to 0",
@@ -22,11 +28,6 @@ SCHEDULES = {
     "constant": "the same throughout",
 }
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-
-
-def _setting(default, text: str, choices=()):
-    text = f"{text}: {', '.join(choices)}" if choices else text
-    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
 
 
 @dataclass(frozen=True)
@@ -37,73 +38,78 @@ class TrainingConfig:
     have, where they can be listed.
     """
 
-    classifier: ClassifierConfig
-    dataset: str = _setting("ham10000", "what to train on", DATASETS)
-    protocol: str = _setting("lesion", "how the data are split", PROTOCOLS)
-    split_seed: int = _setting(0, "seed of the split")
-    fold: int = _setting(0, "which fold is tested, for protocols that have several")
-    initial_weights: str = _setting(
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    dataset: str = setting("ham10000", "what to train on", DATASETS)
+    protocol: str = setting("lesion", "how the data are split", PROTOCOLS)
+    split_seed: int = setting(0, "seed of the split")
+    fold: int = setting(0, "which fold is tested, for protocols that have several")
+    initial_weights: str = setting(
         "imagenet",
         "starting weights of the backbone: imagenet (a file placed in the data folder, else "
         "downloaded by Keras), minimalistic (for MobileNetV3Large: the ImageNet weights of its "
         "minimalistic sibling), none, or a path",
     )
-    start_from: str = _setting(
+    start_from: str = setting(
         "",
         "a run on the same split whose best weights to start from, instead of initial_weights "
         "(second stage)",
     )
-    loss: str = _setting("cross_entropy", "what is minimised", LOSSES)
-    focal_gamma: float = _setting(2.0, "how little easy images count in the focal loss; 0: fully")
-    class_weights: str = _setting(
+    loss: str = setting("cross_entropy", "what is minimised", LOSSES)
+    focal_gamma: float = setting(2.0, "how little easy images count in the focal loss; 0: fully")
+    class_weights: str = setting(
         "sqrt",
         "weights of the diagnoses in the loss, from how often an epoch shows them "
         f"({', '.join(CLASS_WEIGHTS)}), or one number each, with commas between",
     )
-    label_smoothing: float = _setting(0.05, "0 to below 1")
-    sampling: str = _setting("none", "which images an epoch shows", SAMPLING)
-    epoch_images: int = _setting(
+    label_smoothing: float = setting(0.05, "0 to below 1")
+    sampling: str = setting("none", "which images an epoch shows", SAMPLING)
+    epoch_images: int = setting(
         0, "length of an epoch with the sampling over or balanced, in images (0: its own)"
     )
-    augmentation: str = _setting("strong", "augmentation recipe", RECIPES)
-    augmentation_strength: float = _setting(1.0, "factor on all strengths of the recipe")
-    forget_rate: float = _setting(0.2, "chance of each patient property to be set to unknown")
-    forget_all_rate: float = _setting(0.1, "chance to set all patient properties to unknown")
-    optimizer: str = _setting("adamw", "how weights move", OPTIMIZERS)
-    learning_rate: float = _setting(6e-4, "highest learning rate")
-    weight_decay: float = _setting(1e-2, "of AdamW")
-    epsilon: float = _setting(1e-7, "of the optimizer; 0.1 in the papers, which shortens all steps")
-    schedule: str = _setting("cosine", "how the learning rate changes", SCHEDULES)
-    warmup_steps: int = _setting(300, "linear warm-up before the cosine")
-    plateau_factor: float = _setting(0.2, "what a plateau multiplies the learning rate by")
-    plateau_patience: int = _setting(5, "epochs without a lower validation loss that are a plateau")
-    plateau_floor: float = _setting(1e-7, "where the learning rate falls no further")
-    epochs: int = _setting(20, "length of the training, at most")
-    early_stopping: int = _setting(0, "stop after so many epochs without a better monitor (0: no)")
-    batch_size: int = _setting(32, "images per step")
-    batchnorm_momentum: float = _setting(
+    augmentation: str = setting("strong", "augmentation recipe", RECIPES)
+    augmentation_strength: float = setting(1.0, "factor on all strengths of the recipe")
+    forget_rate: float = setting(0.2, "chance of each patient property to be set to unknown")
+    forget_all_rate: float = setting(0.1, "chance to set all patient properties to unknown")
+    optimizer: str = setting("adamw", "how weights move", OPTIMIZERS)
+    learning_rate: float = setting(6e-4, "highest learning rate")
+    weight_decay: float = setting(1e-2, "of AdamW")
+    epsilon: float = setting(1e-7, "of the optimizer; 0.1 in the papers, which shortens all steps")
+    schedule: str = setting("cosine", "how the learning rate changes", SCHEDULES)
+    warmup_steps: int = setting(300, "linear warm-up before the cosine")
+    plateau_factor: float = setting(0.2, "what a plateau multiplies the learning rate by")
+    plateau_patience: int = setting(5, "epochs without a lower validation loss that are a plateau")
+    plateau_floor: float = setting(1e-7, "where the learning rate falls no further")
+    epochs: int = setting(20, "length of the training, at most")
+    early_stopping: int = setting(0, "stop after so many epochs without a better monitor (0: no)")
+    batch_size: int = setting(32, "images per step")
+    batchnorm_momentum: float = setting(
         0.9, "of the moving statistics; 0.999, as built, needs far more steps"
     )
-    freeze_until: str = _setting(
+    freeze_until: str = setting(
         "",
         "keep the starting weights of the backbone up to and including this layer, which spares "
         "their backward pass (empty: train all)",
     )
-    precision: str = _setting(
+    precision: str = setting(
         "float32", "of the arithmetic; mixed ones are for accelerators", PRECISIONS
     )
-    monitor: str = _setting(
+    device: str = setting(
+        "auto",
+        "what computes: cpu, gpu:0, gpu:1 and so on, or auto: the GPU with the shortest queue, "
+        "else the CPU",
+    )
+    monitor: str = setting(
         "macro_recall", "validation figure that chooses the epoch and stops early", MONITORS
     )
-    limit: int = _setting(0, "use only this many images of each part (0: all)")
-    seed: int = _setting(0, "of weights, data order and augmentation")
+    limit: int = setting(0, "use only this many images of each part (0: all)")
+    seed: int = setting(0, "of weights, data order and augmentation")
 
     def __post_init__(self) -> None:
-        for setting in dataclasses.fields(self):
-            allowed, value = setting.metadata.get("choices"), getattr(self, setting.name)
+        for each in dataclasses.fields(self):
+            allowed, value = each.metadata.get("choices"), getattr(self, each.name)
             if allowed and value not in allowed:
                 raise ValueError(
-                    f"Unknown {setting.name} {value!r}. Expected one of: {', '.join(allowed)}."
+                    f"Unknown {each.name} {value!r}. Expected one of: {', '.join(allowed)}."
                 )
         check_class_weights(self.class_weights, self.classifier.classes)
         self._check_that("from 0 to below 1", lambda value: 0 <= value < 1, *SHARES)

@@ -18,7 +18,7 @@ from typing import Any
 from dermsa.datasets import registry
 from dermsa.evaluation.published import SOURCES, Published, figures
 from dermsa.models.backbones import backbone
-from dermsa.models.classifier import ClassifierConfig
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import TrainingConfig
 
 # Where there is room for one figure, the first of these that was published.

@@ -1,12 +1,15 @@
 """Runs on disk: `runs/<run id>/` is the registry, and the only truth about a run.
 
-config.json     the TrainingConfig, with versions and the git commit
-status.json     state, process, heartbeat, epoch, time left, error
+config.json     title, tags, the TrainingConfig, versions and the git commit
+status.json     state, device, process, heartbeat, epoch, time left, error
 metrics.csv     a row per epoch
-train.log       what the training printed
+train.log       what the training says of itself
+console.log     whatever else its process printed, where it ran detached
 split.csv       which image belongs to which part
 best.weights.h5 the classifier's weights at the best epoch
 checkpoint/     full state for resuming
+
+A deleted run lies in `runs/.deleted/` until the bin is emptied.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import datetime
 import json
 import platform
 import re
+import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,8 +30,20 @@ import psutil
 
 from dermsa.files import runs_folder, write_atomically
 from dermsa.training.config import TrainingConfig
+from dermsa.training.history import stops_early
 
-STATES = ("preparing", "running", "stopping", "stopped", "finished", "failed", "lost")
+STATES = {
+    "new": "never started",
+    "queued": "waits for its device",
+    "preparing": "reads the data and builds the network",
+    "running": "trains",
+    "stopping": "ends after the current batch",
+    "stopped": "was stopped; can be resumed",
+    "finished": "is done",
+    "failed": "ended with an error",
+    "lost": "its process has gone without a word",
+}
+DELETED = ".deleted"
 ACTIVE = ("preparing", "running", "stopping")
 VERSIONED_PACKAGES = ("tensorflow", "keras", "jax", "torch", "numpy", "onnxruntime")
 
@@ -65,31 +82,97 @@ class Run:
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
     def status(self) -> dict:
-        """`status.json`; the state is "lost" where the process has gone without a word."""
-        status = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
-        if status["state"] in ACTIVE and not _alive(status["pid"], status["pid_started"]):
-            status["state"] = "lost"
+        """`status.json`, but the state tells what became of the process since: "stopping" or
+        "stopped" where it was asked to stop, "lost" where it has gone without a word.
+        """
+        status = self._written_status()
+        if status["state"] in ACTIVE:
+            asked = self.stop_marker.exists()
+            if not _alive(status["pid"], status["pid_started"]):
+                status["state"] = "stopped" if asked else "lost"
+            elif asked:
+                status["state"] = "stopping"
         return status
+
+    @property
+    def stop_marker(self) -> Path:
+        """A file that whoever stops a run leaves: the status is the training process' own."""
+        return self.folder / "stop-requested"
+
+    def _written_status(self) -> dict:
+        path = self.folder / "status.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"state": "new"}
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        return self.status()["state"]
 
     def update(self, **changes) -> None:
         """Changes fields of the status and renews the heartbeat."""
-        path = self.folder / "status.json"
-        status = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        status.update(changes, heartbeat=_now())
-        write_atomically(path, json.dumps(status, indent=2).encode())
+        status = self._written_status() | changes | {"heartbeat": now()}
+        write_atomically(self.folder / "status.json", json.dumps(status, indent=2).encode())
 
-    def claim(self) -> None:
-        """Names this process as the one that trains.
+    def claim(self, device: str = "cpu") -> None:
+        """Names this process as the one that trains, and the device.
 
         Raises:
             RunError: Another living process trains this run.
         """
-        if (self.folder / "status.json").exists() and self.status()["state"] in ACTIVE:
-            raise RunError(f"The run {self.id} is being trained by process {self.status()['pid']}.")
-        process = psutil.Process()
+        status, process = self.status(), psutil.Process()
+        if status["state"] in ACTIVE and status["pid"] != process.pid:
+            raise RunError(f"The run {self.id} is being trained by process {status['pid']}.")
         self.update(
-            state="preparing", pid=process.pid, pid_started=process.create_time(), error=None
+            state="preparing",
+            pid=process.pid,
+            pid_started=process.create_time(),
+            device=device,
+            error=None,
         )
+        self.stop_marker.unlink(missing_ok=True)
+
+    def change(self, **changes) -> None:
+        """Changes entries of `config.json` beside the configuration: title, tags."""
+        about = self.about() | changes
+        write_atomically(self.folder / "config.json", json.dumps(about, indent=2).encode())
+
+    def extend(self, epochs: int) -> None:
+        """Lets the training go on to more epochs than it was made for.
+
+        A cosine is stretched over the new length: the learning rate rises again to where a
+        training of that length would have it.
+
+        Raises:
+            RunError: It is busy, has done as many already, or had stopped early by itself.
+        """
+        config, done = self.config(), len(self.metrics())
+        if self.state in (*ACTIVE, "queued"):
+            raise RunError(f"The run {self.id} is {self.state}: stop it first.")
+        if epochs <= max(done, config.epochs):
+            raise RunError(
+                f"The run {self.id} has {config.epochs} epochs, of which {done} are done: more "
+                f"are needed to extend it. Received: {epochs}"
+            )
+        if stops_early(config, self.metrics()):
+            raise RunError(
+                f"The run {self.id} stopped early: {config.early_stopping} epochs brought no "
+                f"better {config.monitor}, and no further one would be trained. Train anew with "
+                "a longer early_stopping."
+            )
+        about = self.about()
+        extended = [
+            *about.get("extended", ()),
+            {"when": now(), "from": config.epochs, "to": epochs},
+        ]
+        self.change(config=about["config"] | {"epochs": epochs}, extended=extended)
+
+    def log(self) -> str:
+        """What the training said of itself; where it never got so far, what its process printed."""
+        for name in ("train.log", "console.log"):
+            path = self.folder / name
+            if path.exists() and path.stat().st_size:
+                return path.read_text(encoding="utf-8", errors="replace")
+        return ""
 
     def metrics(self, until_epoch: int | None = None) -> pd.DataFrame:
         """One row per finished epoch, exactly as written; empty before the first.
@@ -104,7 +187,7 @@ class Run:
         return table if until_epoch is None else table[table["epoch"] <= until_epoch]
 
 
-def create_run(config: TrainingConfig, title: str = "") -> Run:
+def create_run(config: TrainingConfig, title: str = "", tags: Iterable[str] = ()) -> Run:
     """Makes the folder of a new run, named by its title, time and backbone."""
     words = re.sub(r"[^a-z0-9]+", "-", (title or config.classifier.backbone).lower()).strip("-")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -119,7 +202,8 @@ def create_run(config: TrainingConfig, title: str = "") -> Run:
             folder = folder.with_name(f"{stamp}-{words[:40]}-{suffix}")
     about = {
         "title": title or config.classifier.backbone,
-        "created": _now(),
+        "tags": list(tags),
+        "created": now(),
         "config": json.loads(config.to_json()),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -144,6 +228,47 @@ def all_runs() -> list[Run]:
     """Every run, newest first."""
     folders = runs_folder().glob("*/config.json")
     return [Run(path.parent) for path in sorted(folders, reverse=True)]
+
+
+def deleted_runs() -> list[Run]:
+    """What lies in the bin, newest first."""
+    folders = (runs_folder() / DELETED).glob("*/config.json")
+    return [Run(path.parent) for path in sorted(folders, reverse=True)]
+
+
+def delete(run: Run) -> Run:
+    """Moves a run into the bin.
+
+    Raises:
+        RunError: It is queued or being trained.
+    """
+    if run.state in (*ACTIVE, "queued"):
+        raise RunError(f"The run {run.id} is {run.state}: stop it first.")
+    return _move(run, runs_folder() / DELETED)
+
+
+def restore(name: str) -> Run:
+    """Takes a run out of the bin.
+
+    Raises:
+        RunError: It is not there.
+    """
+    found = next((run for run in deleted_runs() if run.id == name), None)
+    if found is None:
+        raise RunError(f"There is no run {name!r} in the bin.")
+    return _move(found, runs_folder())
+
+
+def empty_bin() -> None:
+    """Deletes for good what lies in the bin."""
+    shutil.rmtree(runs_folder() / DELETED, ignore_errors=True)
+
+
+def _move(run: Run, into: Path) -> Run:
+    into.mkdir(parents=True, exist_ok=True)
+    if (into / run.id).exists():
+        raise RunError(f"There is a run {run.id} in {into} already.")
+    return Run(run.folder.rename(into / run.id))
 
 
 def versions() -> dict[str, str]:
@@ -176,10 +301,12 @@ def git_commit() -> str | None:
 def _alive(pid: int, started: float) -> bool:
     """Whether the process lives and is still the same one (ids are used again)."""
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE  # only its parent has not looked yet
+        return not ended and abs(process.create_time() - started) < 1
     except psutil.Error:
         return False
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

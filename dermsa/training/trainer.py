@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -18,16 +19,18 @@ import keras
 import numpy as np
 import pandas as pd
 
+from dermsa.class_weights import class_weights
 from dermsa.datasets import cache, registry, splits
 from dermsa.datasets.augmentation import Augment, ForgetPatient
 from dermsa.datasets.dataset import Dataset, DatasetError, data_root
 from dermsa.evaluation import metrics
 from dermsa.evaluation.calibration import softmax
-from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss, class_weights
+from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss
 from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
 from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.patient import VECTOR_SIZE, AgeScale, age_scale_of
+from dermsa.training import devices
 from dermsa.training.config import MONITORS, TrainingConfig
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
 from dermsa.training.history import ended, plateau_rate, stops_early
@@ -41,17 +44,28 @@ class Diverged(RuntimeError):
     """The loss is no number any more."""
 
 
-def train(run: Run, data: Path | None = None) -> None:
+def train(run: Run, data: Path | None = None, wait: bool = False) -> None:
     """Trains a run, or continues it from its checkpoint.
 
     Args:
         run: Its configuration says what to do; its folder takes all results.
         data: The folder of the data sets; None for `data_root()`.
+        wait: For the device, where another run has it.
 
     Raises:
+        DeviceError: It is not there, or busy.
         DatasetError, RunError, Diverged: Also written into the status, as one sentence.
     """
-    run.claim()
+    status = run.status()  # of a run from the queue it names the device already
+    launched = status["state"] == "preparing"
+    device = status["device"] if launched else devices.resolve(run.config().device)
+    os.environ.update(devices.environment(device))
+    with devices.held(device, wait):
+        run.claim(device)
+        _train_logged(run, data)
+
+
+def _train_logged(run: Run, data: Path | None) -> None:
     keep_freed_memory()
     handler = logging.FileHandler(run.folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -1,0 +1,107 @@
+"""What can train on this machine: the CPU, or one of its GPUs, each for one run at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dermsa.files import runs_folder
+
+LOCKS = ".locks"
+GLANCE_SECONDS = 0.5  # a runner that asks whether a device is free has it for a moment
+
+
+class DeviceError(ValueError):
+    """A device that is not there, or that trains another run."""
+
+
+def devices() -> tuple[str, ...]:
+    """Names of all devices: `gpu:0`, `gpu:1` and so on for NVIDIA's, and `cpu`."""
+    return (*(f"gpu:{i}" for i in range(_gpus())), "cpu")
+
+
+def _gpus() -> int:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:  # no driver
+        return 0
+
+
+def resolve(wanted: str, waiting: Mapping[str, int] = {}) -> str:
+    """The device that a configuration names.
+
+    Args:
+        wanted: "auto", "cpu", or "gpu:0" and so on.
+        waiting: Runs that each device has to do already.
+
+    Raises:
+        DeviceError: There is no such device on this machine.
+    """
+    there = devices()
+    if wanted == "auto":
+        return min([*there[:-1]] or there, key=lambda device: waiting.get(device, 0))
+    if wanted not in there:
+        raise DeviceError(
+            f"There is no device {wanted!r} on this machine. Expected auto or one of: "
+            f"{', '.join(there)}."
+        )
+    return wanted
+
+
+def environment(device: str) -> dict[str, str]:
+    """Environment variables that let a process see this device alone."""
+    if device == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    return {"CUDA_VISIBLE_DEVICES": device.removeprefix("gpu:")}
+
+
+@contextmanager
+def held(device: str, wait: bool = False) -> Iterator[None]:
+    """Keeps a device for this process, until the block or the process ends, however it ends.
+
+    Args:
+        device: One of `devices()`.
+        wait: Until it is free.
+
+    Raises:
+        DeviceError: Another process has it.
+    """
+    lock = lock_of(device)
+    try:
+        lock.acquire(timeout=-1 if wait else GLANCE_SECONDS)
+    except Timeout:
+        raise DeviceError(
+            f"The device {device} is busy with another run. Wait for its end, or let this run "
+            "wait in the queue: train --detach."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_free(device: str) -> bool:
+    """Whether no process has the device now."""
+    lock = lock_of(device)
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def lock_of(name: str) -> FileLock:
+    """The file lock of a device, or of another name, among those who share the runs folder.
+
+    The system gives it back when its process ends, even by `kill -9`.
+    """
+    folder = runs_folder() / LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(Path(folder, re.sub(r"[^a-z0-9]+", "-", name) + ".lock"))

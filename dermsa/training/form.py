@@ -1,0 +1,100 @@
+"""How a configuration is asked for, by the command line and by the page: groups of settings, and
+which of them matter, given the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.training.config import TrainingConfig
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Data": ("dataset", "protocol", "split_seed", "fold", "limit"),
+    "Network": (
+        "backbone",
+        "cut",
+        "input_size",
+        "head",
+        "kernel",
+        "attention_maps",
+        "initial_gamma",
+        "patient_branch",
+        "dropout",
+    ),
+    "Starting weights": ("initial_weights", "start_from", "freeze_until", "batchnorm_momentum"),
+    "Loss and balance": (
+        "loss",
+        "focal_gamma",
+        "class_weights",
+        "label_smoothing",
+        "sampling",
+        "epoch_images",
+    ),
+    "Augmentation": (
+        "augmentation",
+        "augmentation_strength",
+        "forget_rate",
+        "forget_all_rate",
+    ),
+    "Optimiser": ("optimizer", "learning_rate", "weight_decay", "epsilon", "batch_size"),
+    "Schedule": (
+        "schedule",
+        "warmup_steps",
+        "plateau_factor",
+        "plateau_patience",
+        "plateau_floor",
+    ),
+    "Length": ("epochs", "early_stopping", "monitor"),
+    "Machine": ("device", "precision", "seed"),
+}
+
+FIELDS: dict[str, dataclasses.Field] = {
+    field.name: field
+    for config in (ClassifierConfig, TrainingConfig)
+    for field in dataclasses.fields(config)
+    if field.name not in ("classifier", "classes")
+}
+
+# What a setting needs of the others to matter; settings that are not named always do.
+NEEDS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "fold": ("protocol", ("lesion-kfold",)),
+    "kernel": ("head", ("soft_attention", "soft_attention_dense512")),
+    "attention_maps": ("head", ("soft_attention", "soft_attention_dense512")),
+    "initial_gamma": ("head", ("soft_attention", "soft_attention_dense512")),
+    "initial_weights": ("start_from", ("",)),
+    "focal_gamma": ("loss", ("focal",)),
+    "epoch_images": ("sampling", ("over", "balanced")),
+    "forget_rate": ("patient_branch", ("dense4096", "gessert")),
+    "forget_all_rate": ("patient_branch", ("dense4096", "gessert")),
+    "weight_decay": ("optimizer", ("adamw",)),
+    "warmup_steps": ("schedule", ("cosine",)),
+    "plateau_factor": ("schedule", ("plateau",)),
+    "plateau_patience": ("schedule", ("plateau",)),
+    "plateau_floor": ("schedule", ("plateau",)),
+}
+
+
+def applies(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a setting matters beside these values of the others."""
+    if name == "augmentation_strength":
+        return values["augmentation"] != "none"
+    if name not in NEEDS:
+        return True
+    other, allowed = NEEDS[name]
+    return values[other] in allowed
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as in `config.json`, with the classifier's settings beside the others'.
+
+    Settings that it does not have, because it is older than they are, get their defaults.
+    """
+    defaults = {name: field.default for name, field in FIELDS.items()}
+    values = defaults | {**config, **config["classifier"]}
+    if isinstance(values["patient_branch"], bool):  # as older runs have it
+        values["patient_branch"] = "dense4096" if values["patient_branch"] else "none"
+    size = values["input_size"]
+    values["input_size"] = size[0] if size else None
+    return {name: values[name] for name in FIELDS}
