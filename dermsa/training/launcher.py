@@ -14,6 +14,7 @@ Changes to the queue happen under one file lock; a device belongs to who holds i
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -22,18 +23,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from filelock import Timeout
 
 from dermsa.datasets.dataset import data_root
+from dermsa.files import write_atomically
 from dermsa.training import devices
-from dermsa.training.runs import ACTIVE, Run, RunError, all_runs
+from dermsa.training.runs import ACTIVE, Run, RunError, all_runs, is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
 CAN_START = ("new", "stopped", "failed", "lost")
 POLL_SECONDS = 1.0
+EXPORT_LOG = "export.log"
 HANDOVER_SECONDS = 10  # a runner that ends may hold its lock for a moment
 BUSY = ("queued", *ACTIVE)
 INHERITED = ("KERAS_BACKEND", "DERMSA_CACHE", "DERMSA_WEIGHTS")
@@ -192,6 +196,70 @@ def _command(run: Run) -> list[str]:
     command = [sys.executable, "-m", "dermsa", "train", "--resume", str(run.folder), "--wait"]
     data = run.status()["data"]
     return [*command, "--data", data] if data else command
+
+
+@dataclass(frozen=True)
+class Export:
+    """The making of a model of a run, as a process of its own.
+
+    Attributes:
+        name: Of the model.
+        state: "running", "finished" or "failed".
+        said: What it printed last; of a failure the reason.
+    """
+
+    name: str
+    state: str
+    said: str
+
+
+def start_export(run: Run, name: str, default: bool = False) -> None:
+    """Makes a model of a run in `weights/`, by a process that outlives this one.
+
+    Raises:
+        RunError: The run has no finished epoch, or is being exported.
+    """
+    if not run.best_weights.exists():
+        raise RunError(f"The run {run.id} has no finished epoch yet: there is nothing to export.")
+    if (under_way := export_of(run)) and under_way.state == "running":
+        raise RunError(f"The run {run.id} is being exported as {under_way.name}.")
+    command = [sys.executable, "-m", "dermsa", "export", str(run.folder), "--name", name]
+    status = run.status()
+    command += ["--data", status["data"]] if status.get("data") else []
+    command += ["--default"] if default else []
+    with (run.folder / EXPORT_LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},  # the GPUs are for trainings
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    about = {
+        "name": name,
+        "pid": process.pid,
+        "pid_started": psutil.Process(process.pid).create_time(),
+    }
+    write_atomically(run.folder / "export.json", json.dumps(about).encode())
+    threading.Thread(target=process.wait, daemon=True).start()
+
+
+def export_of(run: Run) -> Export | None:
+    """What became of the last `start_export` of a run; None where there was none."""
+    path = run.folder / "export.json"
+    if not path.exists():
+        return None
+    about = json.loads(path.read_text(encoding="utf-8"))
+    lines = (run.folder / EXPORT_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines if line.startswith(("dermsa: ", "Wrote "))]
+    if is_alive(about["pid"], about["pid_started"]):
+        return Export(about["name"], "running", lines[-1] if lines else "")
+    if said and said[-1].startswith("Wrote "):
+        return Export(about["name"], "finished", said[-1])
+    reason = said[-1].removeprefix("dermsa: ") if said else "It ended without a word."
+    return Export(about["name"], "failed", reason)
 
 
 if __name__ == "__main__":

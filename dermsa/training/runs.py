@@ -88,7 +88,7 @@ class Run:
         status = self._written_status()
         if status["state"] in ACTIVE:
             asked = self.stop_marker.exists()
-            if not _alive(status["pid"], status["pid_started"]):
+            if not is_alive(status["pid"], status["pid_started"]):
                 status["state"] = "stopped" if asked else "lost"
             elif asked:
                 status["state"] = "stopping"
@@ -298,7 +298,7 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def _alive(pid: int, started: float) -> bool:
+def is_alive(pid: int, started: float) -> bool:
     """Whether the process lives and is still the same one (ids are used again)."""
     try:
         process = psutil.Process(pid)

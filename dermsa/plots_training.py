@@ -1,0 +1,107 @@
+"""Curves of trainings: data in, a plotly `Figure` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dermsa.plots import tidy
+from dermsa.plots_compare import styles
+
+PANELS = {
+    "loss": "Loss: validation, and training (thin)",
+    "macro_recall": "Macro recall on validation",
+    "macro_auc": "Macro ROC AUC on validation",
+    "learning_rate": "Learning rate",
+}
+HEIGHT = 560
+
+
+def training_curves(metrics: Mapping[str, pd.DataFrame], smoothing: float = 0.0) -> go.Figure:
+    """Loss, macro recall, macro AUC and learning rate by epoch, several runs over each other.
+
+    Args:
+        metrics: Rows of `metrics.csv` by the name to show; up to six runs.
+        smoothing: 0 (as measured) to below 1: share of the smoothed value before in each smoothed
+            value. The measured points stay visible. The learning rate is never smoothed.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"Expected a smoothing from 0 to below 1. Received: {smoothing}")
+    figure = make_subplots(
+        2, 2, subplot_titles=list(PANELS.values()), horizontal_spacing=0.09, vertical_spacing=0.16
+    )
+    for (name, table), style in zip(metrics.items(), styles(list(metrics)).values(), strict=True):
+        for place, column in enumerate(PANELS):
+            cell = {"row": place // 2 + 1, "col": place % 2 + 1}
+            values = table.get(column, pd.Series(dtype=float))
+            epochs = table.get("epoch", pd.Series(dtype=int))
+            smooth = smoothing if column != "learning_rate" else 0.0
+            line = {"color": style.colour, "dash": style.dash, "width": 2.5}
+            figure.add_trace(
+                go.Scatter(
+                    x=epochs,
+                    y=smoothed(values, smooth),
+                    name=name,
+                    legendgroup=name,
+                    showlegend=place == 0,
+                    mode="lines" if smooth else "lines+markers",
+                    line=line,
+                    marker={"symbol": style.symbol, "size": 7},
+                    hovertemplate="%{y:.4g}",
+                ),
+                **cell,
+            )
+            if smooth:
+                measured = {"color": style.colour, "symbol": style.symbol, "size": 5}
+                figure.add_trace(_behind(epochs, values, name, "markers", marker=measured), **cell)
+            if column == "loss" and "train_loss" in table:
+                thin = line | {"width": 1}
+                trained = smoothed(table["train_loss"], smooth)
+                figure.add_trace(_behind(epochs, trained, name, "lines", line=thin), **cell)
+    figure = tidy(figure, HEIGHT)
+    figure.update_layout(
+        showlegend=len(metrics) > 1,
+        legend={"y": -0.08},
+        margin={"t": 34, "r": 8},
+        hovermode="x",
+    )
+    figure.update_xaxes(title_text="Epoch", row=2)
+    figure.update_xaxes(dtick=None, tickformat="d")
+    return figure
+
+
+def _behind(epochs, values, name: str, mode: str, **look) -> go.Scatter:
+    """A line or points that accompany a run's curve and have no say of their own."""
+    return go.Scatter(
+        x=epochs,
+        y=values,
+        mode=mode,
+        legendgroup=name,
+        showlegend=False,
+        opacity=0.7,
+        hoverinfo="skip",
+        **look,
+    )
+
+
+def smoothed(values: pd.Series, share: float) -> pd.Series:
+    """Exponential moving average, unbiased at the start; the values themselves for 0."""
+    return values.ewm(alpha=1 - share, adjust=True).mean() if share else values
+
+
+def describe_training(metrics: Mapping[str, pd.DataFrame]) -> str:
+    """The figure in words."""
+    parts = []
+    for name, table in metrics.items():
+        if not len(table):
+            parts.append(f"{name}: no epoch yet")
+            continue
+        last = table.iloc[-1]
+        parts.append(
+            f"{name}: after epoch {int(last['epoch'])} loss {last['loss']:.3f}, macro recall "
+            f"{last['macro_recall']:.3f}, macro AUC {last['macro_auc']:.3f}"
+        )
+    return f"Training curves. {'; '.join(parts)}."
