@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from dermsa import comparison_report, images, plots, plots_compare, samples
 from dermsa.comparison import (
@@ -49,6 +48,7 @@ from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
 from dermsa.plots_compare import MAX_MODELS, Priced, printed_text
 from dermsa.taxonomy import LOCALIZATIONS, NAMES, SEXES, UNKNOWN
+from ui.frame import run_page
 
 FIRST_ROWS = 8
 CLASS_METRICS = ("recall", "precision", "f1", "roc_auc", "average_precision", "specificity")
@@ -1065,9 +1065,4 @@ def report_of(chosen: Chosen, papers: Sequence[str]) -> str:
     return comparison_report.html_report(rows, chosen.evaluations, sections, printed)
 
 
-if PagesManager.uses_pages_directory:
-    # A link to this page was the first thing that a fresh server was asked for: Streamlit then
-    # takes `pages/` for the whole app, and leaves out app.py.
-    PagesManager.uses_pages_directory = False
-    st.rerun()
-main()
+run_page(main)

@@ -10,11 +10,11 @@ import threading
 from pathlib import Path
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from dermsa import images, samples
 from dermsa.datasets.recipes import RECIPES, STRENGTHS, Recipe
 from dermsa.datasets.registry import DATASETS
+from ui.frame import run_page
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"sample": ":material/collections: Sample", "upload": ":material/upload: Upload"}
@@ -225,9 +225,4 @@ def show_datasets() -> None:
     )
 
 
-if PagesManager.uses_pages_directory:
-    # A link to this page was the first thing that a fresh server was asked for: Streamlit then
-    # takes `pages/` for the whole app, and leaves out app.py.
-    PagesManager.uses_pages_directory = False
-    st.rerun()
-main()
+run_page(main)

@@ -22,6 +22,7 @@ from dermsa.inference.explanation import evidence_at_image_size
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.plots import percent
 from dermsa.taxonomy import LOCALIZATIONS, MALIGNANT, NAMES, SEXES, UNKNOWN
+from ui.frame import run_page
 
 SOURCES = {
     "upload": ":material/upload: Upload",
@@ -594,4 +595,4 @@ def figure_row(title: str, figure: dict) -> dict[str, str]:
     }
 
 
-main()
+run_page(main)
