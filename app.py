@@ -12,6 +12,7 @@ page = st.navigation(
     [
         st.Page("pages/diagnose.py", title="Diagnose", icon=":material/stethoscope:", default=True),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
         st.Page("pages/data.py", title="Data", icon=":material/dataset:"),
     ],
     position="top",

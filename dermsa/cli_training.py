@@ -402,25 +402,24 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _list_runs(options: argparse.Namespace) -> None:
-    from dermsa.training import runs
+    from dermsa.training import overview, runs
 
     found = runs.deleted_runs() if getattr(options, "deleted", False) else runs.all_runs()
     tag = getattr(options, "tag", None)
-    rows = []
-    for run in found:
-        about, status = run.about(), run.status()
-        if tag in (None, *about.get("tags", ())):
-            rows.append(
-                {"run": run.id, "title": about["title"], "tags": about.get("tags", []), **status}
-            )
+    rows = [row for row in map(overview.row, found) if tag in (None, *row.tags)]
     if options.json:
-        print(json.dumps(rows, indent=1))
+        listed = [
+            {"run": row.run.id, "title": row.title, "tags": row.tags, **row.run.status()}
+            for row in rows
+        ]
+        print(json.dumps(listed, indent=1))
         return
     for row in rows:
-        progress = f"{100 * row.get('progress', 0):.0f} %"
-        best = ", ".join(f"{name} {value:.3f}" for name, value in (row.get("best") or {}).items())
+        best = f"{row.best[0]} {row.best[1]:.3f}" if row.best else ""
+        left = "" if row.seconds_left is None else f"{overview.duration(row.seconds_left)} left"
         print(
-            f"{row['run']:<56} {row['state']:<10} {progress:>6}  {row.get('device', ''):<6} {best}"
+            f"{row.run.id:<56} {row.state:<10} {row.progress:>5.0%} {left:<14} "
+            f"{row.device:<6} {best}"
         )
     if not rows:
         print("There is no run.")

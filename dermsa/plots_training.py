@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dermsa.plots import tidy
-from dermsa.plots_compare import styles
+from dermsa.plots_compare import MAX_MODELS, styles
 
 PANELS = {
     "loss": "Loss: validation, and training (thin)",
@@ -18,6 +18,7 @@ PANELS = {
     "learning_rate": "Learning rate",
 }
 HEIGHT = 560
+MAX_RUNS = MAX_MODELS
 
 
 def training_curves(metrics: Mapping[str, pd.DataFrame], smoothing: float = 0.0) -> go.Figure:
@@ -69,7 +70,9 @@ def training_curves(metrics: Mapping[str, pd.DataFrame], smoothing: float = 0.0)
         hovermode="x",
     )
     figure.update_xaxes(title_text="Epoch", row=2)
-    figure.update_xaxes(dtick=None, tickformat="d")
+    longest = max((len(table) for table in metrics.values()), default=0)
+    figure.update_xaxes(tick0=0, dtick=max(1, -(-longest // 10)))  # whole epochs
+    figure.update_yaxes(tickformat=".0e", row=2, col=2)
     return figure
 
 

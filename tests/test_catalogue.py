@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from dermsa.models import catalogue
+from dermsa.models import catalogue, parameters
 from dermsa.models.backbones import BACKBONES
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 
@@ -11,14 +11,14 @@ from dermsa.models.classifier import ClassifierConfig, build_classifier
 def test_every_classifier_is_listed_with_its_size():
     rows = catalogue.listing()
     assert {row["backbone"] for row in rows} == set(BACKBONES)
-    assert set(catalogue.kept()) == set(BACKBONES), "run python -m dermsa.models.catalogue"
+    assert set(parameters.kept()) == set(BACKBONES), "run python -m dermsa.models.catalogue"
     assert all(row["parameters"] >= row["trainable_parameters"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_table_is_what_building_gives(name):
     keras.backend.clear_session()
-    assert catalogue.kept()[name] == catalogue.count(name)
+    assert parameters.kept()[name] == catalogue.count(name)
 
 
 @pytest.mark.parametrize(

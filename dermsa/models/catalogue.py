@@ -8,18 +8,16 @@ what is built.
 from __future__ import annotations
 
 import csv
-import functools
 from collections.abc import Iterable
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from dermsa.models import backbones
 from dermsa.models.classifier import ClassifierConfig, decomposes, head_outputs, heads_at
+from dermsa.models.parameters import TABLE, kept
 from dermsa.patient import VECTOR_SIZE
 
-TABLE = Path(__file__).with_name("parameters.csv")
 COLUMNS = ("backbone", "cut", "head", "parameters", "trainable_parameters")
 
 
@@ -89,16 +87,6 @@ def _configs(name: str) -> list[ClassifierConfig]:
 def _size(model: keras.Model) -> tuple[int, int]:
     trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     return model.count_params(), trainable
-
-
-@functools.cache
-def kept() -> dict[str, dict[tuple[str, str], tuple[int, int]]]:
-    """The table: what `count` gave, by backbone."""
-    counts: dict = {}
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        for backbone, cut, head, *sizes in list(csv.reader(file))[1:]:
-            counts.setdefault(backbone, {})[cut, head] = tuple(map(int, sizes))
-    return counts
 
 
 def main() -> None:

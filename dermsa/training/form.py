@@ -86,13 +86,25 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
     return values[other] in allowed
 
 
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings beside each other as `train --config` reads them."""
+    names = {field.name for field in dataclasses.fields(ClassifierConfig)}
+    classifier = {name: value for name, value in values.items() if name in names}
+    others = {name: value for name, value in values.items() if name not in names}
+    return {"classifier": classifier, **others}
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting as it is where nobody says otherwise."""
+    return {name: field.default for name, field in FIELDS.items()}
+
+
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as in `config.json`, with the classifier's settings beside the others'.
 
     Settings that it does not have, because it is older than they are, get their defaults.
     """
-    defaults = {name: field.default for name, field in FIELDS.items()}
-    values = defaults | {**config, **config["classifier"]}
+    values = defaults() | {**config, **config["classifier"]}
     if isinstance(values["patient_branch"], bool):  # as older runs have it
         values["patient_branch"] = "dense4096" if values["patient_branch"] else "none"
     size = values["input_size"]

@@ -116,20 +116,25 @@ class Setting:
     other: Any = None
 
 
+def values(run: Run) -> dict[str, Any]:
+    """All settings of a run by name, as the form has them."""
+    return flat(run.about()["config"])
+
+
 def settings(run: Run) -> list[Setting]:
     """The settings that matter in a run, by group."""
-    values = flat(run.about()["config"])
+    own = values(run)
     return [
-        Setting(group, name, values[name])
+        Setting(group, name, own[name])
         for group, names in GROUPS.items()
         for name in names
-        if applies(name, values)
+        if applies(name, own)
     ]
 
 
 def differences(run: Run, other: Run) -> list[Setting]:
     """The settings in which two runs differ, where they matter in one of them."""
-    mine, theirs = flat(run.about()["config"]), flat(other.about()["config"])
+    mine, theirs = values(run), values(other)
     return [
         Setting(group, name, mine[name], theirs[name])
         for group, names in GROUPS.items()

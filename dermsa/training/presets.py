@@ -17,7 +17,6 @@ from typing import Any
 
 from dermsa.datasets import registry
 from dermsa.evaluation.published import SOURCES, Published, figures
-from dermsa.models.backbones import backbone
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import TrainingConfig
 
@@ -185,6 +184,8 @@ class Preset:
 
     def config(self) -> TrainingConfig:
         """The training; a field can be changed with `dataclasses.replace`."""
+        from dermsa.models.backbones import backbone  # Keras: the names alone take none
+
         regime, record = REGIMES[self.regime], backbone(self.backbone)
         settings = PUBLISHED_TRAINING | regime.settings | self.settings
         attends = self.head != "global_pooling"
@@ -227,6 +228,8 @@ class Preset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the papers leave open or did otherwise."""
+        from dermsa.models.backbones import backbone
+
         kernel = () if self.head == "global_pooling" else (KERNEL,)
         start = () if backbone(self.backbone).imagenet else (RANDOM_START,)
         return (*self.more_notes, *kernel, *start, *REGIMES[self.regime].notes)

@@ -1,0 +1,283 @@
+"""The form for a new training: a start to change, the settings that matter, and the estimate."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dermsa.class_weights import CLASS_WEIGHTS
+from dermsa.datasets.recipes import RECIPES
+from dermsa.datasets.registry import DATASETS
+from dermsa.datasets.splits import PROTOCOLS
+from dermsa.models import parameters
+from dermsa.training import form, runs
+from dermsa.training.config import LOSSES, SCHEDULES
+from dermsa.training.devices import devices
+from dermsa.training.presets import PRESETS
+from dermsa.training.sampling import SAMPLING
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN_SETTINGS = "The defaults"
+MAX_SECONDS = 180
+ACROSS = 3
+OPEN_GROUPS = ("Data", "Network", "Length")
+# What a choice does, in a line.
+EFFECTS: dict[str, Mapping[str, str]] = {
+    "dataset": {name: record.title for name, record in DATASETS.items()},
+    "head": {
+        "soft_attention": "Attention weighs the positions; the logits split exactly into evidence.",
+        "global_pooling": "No attention: the mean over all positions decides.",
+        "soft_attention_dense512": "One more layer of 512: the logits no longer split.",
+    },
+    "protocol": PROTOCOLS,
+    "loss": LOSSES,
+    "class_weights": CLASS_WEIGHTS,
+    "sampling": SAMPLING,
+    "augmentation": {name: recipe.about for name, recipe in RECIPES.items()},
+    "schedule": SCHEDULES,
+    "initial_weights": {
+        "imagenet": "Fine-tunes what was learnt on a million everyday photos.",
+        "minimalistic": "MobileNetV3Large from its sibling without squeeze-and-excite.",
+        "none": "Random weights: needs far more epochs and data.",
+    },
+}
+
+
+class CommandFailed(RuntimeError):
+    """The command line refused; the message may be shown as it is."""
+
+
+def command(*arguments: str, stdin: str = "") -> Any:
+    """What a command of `python -m dermsa` prints as JSON. Keras stays out of this server.
+
+    Raises:
+        CommandFailed: With the sentence that it printed.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dermsa", *arguments, "--json"],
+            cwd=ROOT,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=MAX_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(
+            f"There was no answer within {MAX_SECONDS} seconds; the machine is busy. Try again."
+        ) from None
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("dermsa: ")]
+        raise CommandFailed(said[-1].removeprefix("dermsa: ") if said else "It failed.")
+    return json.loads(done.stdout)
+
+
+@functools.cache
+def catalogue() -> dict[str, dict[str, list[str]]]:
+    """Heads by cut by backbone."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for backbone, sizes in parameters.kept().items():
+        for cut, head in sizes:
+            found.setdefault(backbone, {}).setdefault(cut, []).append(head)
+    return found
+
+
+@st.cache_data(show_spinner="Reading the published training (some seconds)")
+def preset(name: str) -> dict:
+    """Everything of a preset, its configuration included."""
+    return command("presets", name)
+
+
+# --- the form -----------------------------------------------------------------------------------
+
+
+def show() -> None:
+    if "train-values" not in st.session_state:
+        start_from(form.defaults(), "")
+    ask_start()
+    for group, names in form.GROUPS.items():
+        ask_group(group, names)
+    finish()
+
+
+def start_from(values: Mapping[str, Any], title: str) -> None:
+    """Fills the form with these settings."""
+    for key in [key for key in st.session_state if str(key).startswith("set-")]:
+        del st.session_state[key]
+    st.session_state["train-values"] = dict(values)
+    st.session_state["train-title"] = title
+
+
+def ask_start() -> None:
+    left, right = st.columns(2, gap="medium")
+    name = left.selectbox(
+        "Start from",
+        [OWN_SETTINGS, *PRESETS],
+        key="train-preset",
+        help="The defaults are near to what the shipped models were trained with; the others are "
+        "the papers' trainings, as published.",
+    )
+    if name != st.session_state.get("train-preset-taken", OWN_SETTINGS):
+        take_preset(name)
+    right.text_input(
+        "Title",
+        key="train-title",
+        max_chars=80,
+        placeholder=st.session_state["train-values"]["backbone"],
+    )
+    if name != OWN_SETTINGS and name == st.session_state.get("train-preset-taken"):
+        show_preset(name)
+
+
+def take_preset(name: str) -> None:
+    """Fills the form with a preset, or with the defaults again."""
+    try:
+        values = form.defaults() if name == OWN_SETTINGS else form.flat(preset(name)["config"])
+    except CommandFailed as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    start_from(values, "" if name == OWN_SETTINGS else name)
+    st.session_state["train-preset-taken"] = name
+
+
+def show_preset(name: str) -> None:
+    about = preset(name)
+    headline = PRESETS[name].headline
+    st.caption(
+        f"{about['source']}: {about['about']}. Published: {headline.title.lower()} "
+        f"{headline.value:.3g}."
+    )
+    with st.expander("What the paper leaves open, or did otherwise"):
+        st.markdown("\n".join(f"- {note}" for note in about["notes"]))
+
+
+def ask_group(group: str, names: tuple[str, ...]) -> None:
+    values = st.session_state["train-values"]
+    matter = [name for name in names if form.applies(name, values)]
+    with st.expander(group, expanded=group in OPEN_GROUPS):
+        for place in range(0, len(matter), ACROSS):
+            for name, column in zip(
+                matter[place : place + ACROSS], st.columns(ACROSS, gap="medium"), strict=False
+            ):
+                with column:
+                    ask(name, values)
+
+
+def ask(name: str, values: dict[str, Any]) -> None:
+    """One setting, with the widget that suits its values, and what its choice does."""
+    field, key = form.FIELDS[name], f"set-{name}"
+    common = {
+        "label": name.replace("_", " ").capitalize(),
+        "key": key,
+        "help": field.metadata["help"].capitalize() + ".",
+        "on_change": take,
+        "args": (name,),
+    }
+    choices, open_ended = choices_of(name, values)
+    value = values[name]
+    if choices is not None:
+        if value not in choices:
+            choices = [value, *choices]
+        st.selectbox(
+            options=choices,
+            index=choices.index(value),
+            format_func=lambda choice: str(choice) or "none",
+            accept_new_options=open_ended,
+            **common,
+        )
+    elif isinstance(field.default, bool):
+        st.toggle(value=value, **common)
+    elif isinstance(field.default, str):
+        st.text_input(value=value, **common)
+    elif isinstance(field.default, float):
+        st.number_input(value=float(value), format="%g", step=None, **common)
+    else:
+        st.number_input(value=value, step=1, placeholder="the backbone's own", **common)
+    if effect := EFFECTS.get(name, {}).get(values[name]):
+        st.caption(effect)
+
+
+def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]:
+    """What can be chosen for a setting, None where it is free; and whether that is a mere list of
+    suggestions."""
+    known = catalogue()
+    cuts = known.get(values["backbone"], {})
+    if name == "backbone":
+        return list(known), False
+    if name == "cut":
+        return list(cuts), False
+    if name == "head":
+        return list(cuts.get(values["cut"], form.FIELDS[name].metadata["choices"])), False
+    if name == "device":
+        return ["auto", *devices()], False
+    if name == "class_weights":
+        return list(CLASS_WEIGHTS), True
+    if name == "initial_weights":
+        weights = ["imagenet", "none"]
+        if values["backbone"] == "MobileNetV3Large":
+            weights.insert(1, "minimalistic")
+        return weights, True
+    if name == "start_from":
+        return ["", *(run.id for run in runs.all_runs() if run.best_weights.exists())], False
+    choices = form.FIELDS[name].metadata["choices"]
+    return (list(choices), False) if choices else (None, False)
+
+
+def take(name: str) -> None:
+    """Keeps what was entered: Streamlit forgets widgets that are not drawn."""
+    values = st.session_state["train-values"]
+    values[name] = st.session_state[f"set-{name}"]
+    if name == "backbone":  # its own size, a cut that it has and a head that fits
+        values["input_size"] = None
+        cuts = catalogue()[values["backbone"]]
+        values["cut"] = values["cut"] if values["cut"] in cuts else "trunk"
+    if name in ("backbone", "cut"):
+        heads = catalogue()[values["backbone"]][values["cut"]]
+        values["head"] = values["head"] if values["head"] in heads else heads[0]
+        for other in ("cut", "head", "input_size"):
+            st.session_state.pop(f"set-{other}", None)
+
+
+# --- the end of the form ------------------------------------------------------------------------
+
+
+def finish() -> None:
+    values = st.session_state["train-values"]
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    start = bar.button(
+        "Start", type="primary", icon=":material/play_arrow:", key="train-start", width=160
+    )
+    bar.download_button(
+        "Settings (JSON)",
+        json.dumps(form.nested(values), indent=2),
+        "dermsa-training.json",
+        "application/json",
+        on_click="ignore",
+        icon=":material/download:",
+        help="`python -m dermsa train --config` reads it.",
+    )
+    if not start:
+        return
+    try:
+        with st.spinner("Checking the settings and queueing the run (some seconds)"):
+            made = command(
+                "train",
+                "--config",
+                "-",
+                "--detach",
+                "--title",
+                st.session_state["train-title"],
+                stdin=json.dumps(form.nested(values)),
+            )
+    except CommandFailed as error:
+        st.error(str(error), icon=":material/block:")
+        return
+    st.session_state["train-started"] = made["run"]
+    st.rerun()
