@@ -1,0 +1,233 @@
+"""What a researcher sees on the Train page, without a browser and without a training."""
+
+import json
+import os
+import subprocess
+
+import pandas as pd
+import psutil
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dermsa.training import launcher, runs
+from dermsa.training.config import TrainingConfig
+from dermsa.training.runs import STATES, create_run
+
+EPOCHS = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "train_loss": [2.0, 1.5, 1.2],
+        "loss": [1.8, 1.4, 1.3],
+        "accuracy": [0.5, 0.6, 0.7],
+        "macro_recall": [0.3, 0.5, 0.4],
+        "macro_auc": [0.7, 0.8, 0.85],
+        "learning_rate": [6e-4, 4e-4, 1e-4],
+        "seconds": [10.0, 11.0, 12.0],
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(launcher, "wake", lambda: None)
+
+
+def make_run(title="a run", state="finished", **status):
+    run = create_run(TrainingConfig(), title, tags=("tagged",))
+    if state in (*runs.ACTIVE, "queued", "failed", "lost", "finished", "stopped"):
+        process = psutil.Process(os.getpid())
+        alive = {"pid": process.pid, "pid_started": process.create_time()}
+        gone = {"pid": process.pid, "pid_started": 0.0}
+        owner = gone if state == "lost" else alive
+        run.update(
+            state="running" if state == "lost" else state,
+            device="cpu",
+            epoch=3,
+            epochs=20,
+            rank=1,
+            best={"macro_recall": 0.5},
+            **owner,
+            **status,
+        )
+        EPOCHS.to_csv(run.folder / "metrics.csv", index=False)
+        run.best_weights.touch()
+        (run.folder / "train.log").write_text("first line\nlast line\n")
+    return run
+
+
+def open_page(view="Runs"):
+    page = AppTest.from_file("../../pages/train.py", default_timeout=60)
+    page.session_state["train-view"] = view
+    page.run()
+    assert not page.exception
+    return page
+
+
+def words(page):
+    shown = (*page.markdown, *page.caption, *page.info, *page.error, *page.success, *page.subheader)
+    return " ".join(element.value for element in shown)
+
+
+def button(page, label):
+    return next(each for each in page.button if each.label == label)
+
+
+def labels(page):
+    return {each.label for each in page.button}
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def test_with_no_run_it_says_how_to_make_one():
+    page = open_page()
+    assert "Nothing has been trained here yet" in words(page)
+    assert not page.dataframe
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_is_said_and_offers_what_can_be_done(state):
+    run = make_run(state=state, error="The disk is full." if state == "failed" else None)
+    assert run.state == state
+    page = open_page()
+    assert page.dataframe[0].value["State"].tolist() == [state]
+    assert STATES[state] in words(page)
+    offered = labels(page)
+    assert ("Stop" in offered) == (state in runs.ACTIVE) == ("Kill" in offered)
+    assert ("Leave the queue" in offered) == (state == "queued")
+    assert ("Resume" in offered) == (state in ("stopped", "failed", "lost"))
+    assert ("Delete" in offered) == (state not in launcher.BUSY)
+    assert ("The disk is full." in words(page)) == (state == "failed")
+    assert ("ended without a word" in words(page)) == (state == "lost")
+
+
+def test_it_shows_figures_log_and_settings():
+    make_run()
+    page = open_page()
+    assert page.dataframe[0].value["Best"].tolist() == [0.5]
+    assert "first line\nlast line" in page.code[0].value
+    assert [metric.value for metric in page.metric] == ["0.500", "11 s"]
+    page.session_state["train-details"] = "Settings"
+    page.run()
+    table = page.table[0].value
+    assert "learning_rate" in table["Setting"].tolist()
+    assert "plateau_factor" not in table["Setting"].tolist()  # a cosine has none
+
+
+def test_two_runs_differ_in_what_differs():
+    make_run("first")
+    second = create_run(TrainingConfig(seed=7, epochs=9), "second")
+    page = open_page()
+    page.session_state["train-details"] = "Settings"
+    page.session_state["train-runs"] = [second.id]
+    page.run()
+    beside = next(each for each in page.selectbox if each.label == "Beside")
+    page = beside.select(beside.options and runs.all_runs()[-1].id).run()
+    table = page.table[0].value
+    assert sorted(table["Setting"]) == ["epochs", "seed"]
+
+
+def test_runs_are_found_by_their_words():
+    make_run("melanoma first")
+    make_run("nevi")
+    page = open_page()
+    assert len(page.dataframe[0].value) == 2
+    page = page.text_input[0].set_value("MELANOMA cpu").run()
+    assert page.dataframe[0].value["Title"].tolist() == ["melanoma first"]
+
+
+def test_a_run_is_deleted_and_taken_back():
+    run = make_run()
+    page = open_page()
+    page = button(page, "Delete").click().run()
+    assert runs.all_runs() == [] and "is in the bin" in words(page)
+    page = button(page, "Undo").click().run()
+    assert runs.all_runs() == [run]
+    assert "is in the bin" not in words(page)
+
+
+def test_it_is_renamed_tagged_extended_resumed_and_taken_from_the_queue():
+    run = make_run(state="stopped")
+    page = open_page()
+    next(each for each in page.text_input if each.label == "Title").set_value("better name")
+    next(each for each in page.text_input if "Tags" in each.label).set_value("one, two")
+    page = button(page, "Save").click().run()
+    assert run.about()["title"] == "better name" and run.about()["tags"] == ["one", "two"]
+    page = button(page, "Resume").click().run()
+    assert run.state == "queued" and "place 1 in the queue of cpu" in words(page)
+    page = button(page, "Leave the queue").click().run()
+    assert run.state == "stopped"
+    page = button(page, "Train on").click().run()
+    assert run.config().epochs == 30 and run.state == "queued"
+
+
+def test_a_refusal_is_a_sentence():
+    run = make_run()
+    page = open_page()
+    run.update(state="running")
+    page = button(page, "Delete").click().run()
+    assert "stop it first" in words(page)
+
+
+# --- a new training ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The command lines that the page starts, instead of starting them."""
+    real = subprocess.run
+
+    def run(command, **kwargs):
+        if "dermsa" not in command:
+            return real(command, **kwargs)
+        run.calls.append((command, kwargs.get("input")))
+        answer = "" if run.refusal else json.dumps({"run": run.made})
+        return subprocess.CompletedProcess(command, 2 if run.refusal else 0, answer, run.refusal)
+
+    run.calls, run.refusal, run.made = [], "", ""
+    monkeypatch.setattr(subprocess, "run", run)
+    return run
+
+
+def test_the_form_hands_its_settings_over(commands):
+    page = open_page("New training")
+    next(each for each in page.number_input if each.label == "Epochs").set_value(7)
+    page = next(each for each in page.selectbox if each.label == "Schedule").select("plateau").run()
+    names = {each.label for each in (*page.number_input, *page.selectbox)}
+    assert "Plateau patience" in names and "Warmup steps" not in names
+    commands.made = create_run(TrainingConfig(), "made by the form").id
+    page = button(page, "Start").click().run()
+    command, settings = commands.calls[-1]
+    assert "--detach" in command
+    assert json.loads(settings)["epochs"] == 7
+    assert json.loads(settings)["schedule"] == "plateau"
+    assert page.subheader[0].value == "made by the form"
+
+
+def test_what_the_command_refuses_is_said(commands):
+    page = open_page("New training")
+    commands.refusal = "noise\ndermsa: The data set HAM10000 is not there.\n"
+    page = button(page, "Start").click().run()
+    assert "The data set HAM10000 is not there." in words(page)
+
+
+def test_another_backbone_brings_its_own_cuts(commands):
+    page = open_page("New training")
+    backbone = next(each for each in page.selectbox if each.label == "Backbone")
+    page = backbone.select("MobileNetV3Large").run()
+    cut = next(each for each in page.selectbox if each.label == "Cut")
+    assert {"trunk", "published", "layer_246"} <= set(cut.options)
+    page = cut.select("layer_246").run()
+    backbone = next(each for each in page.selectbox if each.label == "Backbone")
+    page = backbone.select("MobileNetV2").run()
+    assert next(each for each in page.selectbox if each.label == "Cut").value == "trunk"
+
+
+def test_a_run_is_cloned_into_the_form():
+    run = create_run(TrainingConfig(epochs=13, seed=5), "original")
+    page = open_page()
+    page = button(page, "Clone").click().run()
+    assert next(each for each in page.number_input if each.label == "Epochs").value == 13
+    title = next(each for each in page.text_input if each.label == "Title")
+    assert title.value == "original (again)" and run.about()["title"] == "original"
