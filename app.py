@@ -18,4 +18,6 @@ page = st.navigation(
     position="top",
 )
 page.run()
-st.caption("Decision support for research use; not a medical device. Nothing of a patient is stored.")
+st.caption(
+    "Decision support for research use; not a medical device. Nothing of a patient is stored."
+)
