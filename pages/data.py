@@ -11,14 +11,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from dermsa import images, samples
+from dermsa import images
 from dermsa.datasets.recipes import RECIPES, STRENGTHS, Recipe
 from dermsa.datasets.registry import DATASETS
 from ui.frame import run_page
+from ui.inputs import ask_for_photos
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = {"sample": ":material/collections: Sample", "upload": ":material/upload: Upload"}
-EXTENSIONS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"]
 VARIANTS = 8
 MAX_SECONDS = 180
 
@@ -47,40 +46,15 @@ def main() -> None:
 
 def ask_for_photo() -> bytes | None:
     """A picture file, or None where there is none yet or, after saying why, it cannot be used."""
-    source = st.segmented_control(
-        "Photo",
-        list(SOURCES),
-        format_func=SOURCES.get,
-        default="sample",
-        required=True,
-        key="data-source",
-    )
-    if source == "sample":
-        title = st.selectbox(
-            "Sample lesion", list(all_samples()), label_visibility="collapsed", key="data-sample"
-        )
-        return next(iter(sample_photos(title).values()))
-    file = st.file_uploader(
-        "Photo of a lesion", EXTENSIONS, label_visibility="collapsed", key="data-upload"
-    )
-    if file is None:
+    photos = ask_for_photos("Photo", "data-{}".format, ("sample", "upload"), with_patient=False)
+    if not photos:
         return None
     try:
-        images.load(file.getvalue())
+        images.load(photos[0].data)
     except images.ImageRefused as error:
-        st.error(f"{file.name}: {error}", icon=":material/block:")
+        st.error(f"{photos[0].name}: {error}", icon=":material/block:")
         return None
-    return file.getvalue()
-
-
-@st.cache_resource(max_entries=1, show_spinner="Looking for samples")
-def all_samples() -> dict[str, samples.Sample]:
-    return {sample.title: sample for sample in samples.samples()}
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def sample_photos(title: str) -> dict[str, bytes]:
-    return all_samples()[title].photos()
+    return photos[0].data
 
 
 def ask_for_recipe() -> tuple[str, float, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from functools import partial
 from typing import NamedTuple
 
@@ -13,32 +12,21 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dermsa import images, plots, samples
+from dermsa import images, plots
 from dermsa.evaluation.metrics import METRICS
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
-from dermsa.inference.ensemble import AnyPredictor, open_predictor
+from dermsa.inference.ensemble import AnyPredictor
 from dermsa.inference.explanation import evidence_at_image_size
-from dermsa.patient import Patient, PatientError, parse
+from dermsa.patient import Patient
 from dermsa.plots import percent
-from dermsa.taxonomy import LOCALIZATIONS, MALIGNANT, NAMES, SEXES, UNKNOWN
+from dermsa.taxonomy import MALIGNANT, NAMES, UNKNOWN
 from ui.frame import run_page
+from ui.inputs import Photo, ask_for_patient, ask_for_photos
+from ui.models import one_at_a_time, opened
 
-SOURCES = {
-    "upload": ":material/upload: Upload",
-    "camera": ":material/photo_camera: Camera",
-    "sample": ":material/collections: Sample",
-}
-EXTENSIONS = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"]
 TEST_FIGURES = ("macro_recall", "macro_roc_auc", "malignancy_roc_auc", "accuracy")
 CLASS_FIGURES = ("recall", "specificity", "roc_auc")
-
-
-class Photo(NamedTuple):
-    """A picture file as it was given."""
-
-    name: str
-    data: bytes
 
 
 class Overlay(NamedTuple):
@@ -64,9 +52,9 @@ def main() -> None:
     st.session_state.setdefault("case", 0)
     left, right = st.columns([1, 1.3], gap="medium")
     with left:
-        photos = ask_for_photos()
+        photos = ask_for_photos("Photos of one lesion", key, several=True)
     with right:
-        patient = ask_for_patient()
+        patient = ask_for_patient(key)
         predictor = ask_for_model()
     if patient is None or predictor is None:
         return
@@ -99,92 +87,6 @@ def start_over() -> None:
     st.session_state.case = case + 1
 
 
-def ask_for_photos() -> list[Photo]:
-    source = st.segmented_control(
-        "Photos of one lesion",
-        list(SOURCES),
-        format_func=SOURCES.get,
-        default="upload",
-        required=True,
-        key=key("source"),
-    )
-    if source == "camera":
-        taken = st.camera_input("Take a photo", label_visibility="collapsed", key=key("camera"))
-        return [Photo("The photo taken", taken.getvalue())] if taken else []
-    if source == "sample":
-        return ask_for_sample()
-    files = st.file_uploader(
-        "Photos of one lesion",
-        EXTENSIONS,
-        accept_multiple_files=True,
-        label_visibility="collapsed",
-        key=key("upload"),
-    )
-    return [Photo(file.name, file.getvalue()) for file in files]
-
-
-def ask_for_sample() -> list[Photo]:
-    by_title = all_samples()
-    title = st.selectbox(
-        "Sample lesion",
-        list(by_title),
-        index=None,
-        placeholder="Choose a lesion",
-        key=key("sample"),
-        on_change=fill_in_patient,
-        help="Choosing a lesion also fills in its patient. Drawings come from no patient. Real "
-        "lesions are there where HAM10000 is configured; they are of the test part of the "
-        "protocol “lesion” with seed 0.",
-    )
-    return [Photo(*item) for item in sample_photos(title).items()] if title else []
-
-
-def fill_in_patient() -> None:
-    title = st.session_state[key("sample")]
-    patient = all_samples()[title].patient if title else Patient()
-    st.session_state[key("age")] = "" if patient.age is None else f"{patient.age:g}"
-    st.session_state[key("sex")] = patient.sex
-    st.session_state[key("localization")] = patient.localization
-
-
-@st.cache_resource(max_entries=1, show_spinner="Looking for samples")
-def all_samples() -> dict[str, samples.Sample]:
-    return {sample.title: sample for sample in samples.samples()}
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def sample_photos(title: str) -> dict[str, bytes]:
-    return all_samples()[title].photos()
-
-
-def ask_for_patient() -> Patient | None:
-    """The patient, or None after showing what is wrong."""
-    age, sex, localization = st.columns([1, 1, 1.4], gap="small")
-    given = (
-        age.text_input("Age in years", placeholder=UNKNOWN, key=key("age")),
-        sex.selectbox("Sex", choices(SEXES), format_func=str.capitalize, key=key("sex")),
-        localization.selectbox(
-            "Site of the lesion",
-            choices(LOCALIZATIONS),
-            format_func=str.capitalize,
-            key=key("localization"),
-        ),
-    )
-    try:
-        patient, warnings = parse(*given)
-    except PatientError as error:
-        st.error(str(error), icon=":material/block:")
-        return None
-    for warning in warnings:
-        st.warning(warning)
-    return patient
-
-
-def choices(values: tuple[str, ...]) -> list[str]:
-    """The values with "unknown", which stands until something else is chosen, first."""
-    return [UNKNOWN, *(value for value in values if value != UNKNOWN)]
-
-
 def ask_for_model() -> AnyPredictor | None:
     """The model, opened, or None after showing what is wrong."""
     names, again = st.columns([2.4, 1], gap="small", vertical_alignment="bottom")
@@ -197,7 +99,7 @@ def ask_for_model() -> AnyPredictor | None:
         help="Forgets the photos, the patient and the answer.",
     )
     try:
-        return opened(name or store.default_model(), str(store.weights_folder()))
+        return opened(name or store.default_model())
     except store.ModelError as error:
         st.error(str(error), icon=":material/block:")
         return None
@@ -206,26 +108,12 @@ def ask_for_model() -> AnyPredictor | None:
 # --- the answer ---------------------------------------------------------------------------------
 
 
-@st.cache_resource(max_entries=2, show_spinner="Opening the model")
-def opened(name: str, folder: str) -> AnyPredictor:
-    """A model, shared by everyone who uses the app, after a first pass that makes it warm."""
-    predictor = open_predictor(name)
-    predictor.diagnose([np.full((96, 128, 3), 128, np.uint8)])
-    return predictor
-
-
-@st.cache_resource
-def one_at_a_time() -> threading.Lock:
-    """Several pages that compute at once would only slow each other down."""
-    return threading.Lock()
-
-
 def answer_for(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -> Answer:
     """The answer, computed again only when something it depends on has changed."""
     digests = [(photo.name, hashlib.sha256(photo.data).hexdigest()) for photo in photos]
     question = (digests, patient, predictor.model.name, predictor.model.sha256)
     if st.session_state.get("question") != question:
-        with one_at_a_time():
+        with one_at_a_time:
             st.session_state.answer = diagnose(photos, patient, predictor)
         st.session_state.question = question
     return st.session_state.answer

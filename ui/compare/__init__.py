@@ -1,0 +1,1 @@
+"""The parts of the Compare page, a file each; `pages/compare.py` puts them together."""

@@ -1,0 +1,92 @@
+"""The table of figures with intervals, and what it means in short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dermsa.comparison import (
+    BEST_MARK,
+    Chosen,
+    caveats,
+    cell,
+    in_short,
+    on_these_data,
+    published_models,
+    what_was_tested,
+)
+from dermsa.evaluation import compare
+from dermsa.evaluation.compare import Figure
+from dermsa.plots import percent
+from dermsa.plots_compare import printed_text
+
+FIRST_ROWS = 8
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def table_rows(key: str, _chosen: Chosen) -> tuple[compare.Row, ...]:
+    return compare.table(_chosen.evaluations)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def pairs(key: str, figure: Figure, test: str, _chosen: Chosen) -> tuple[compare.Pair, ...]:
+    if test == "McNemar":
+        return compare.mcnemar(_chosen.evaluations)
+    if test == "DeLong":
+        return compare.delong(_chosen.evaluations, figure.of_class)
+    return compare.pairs(_chosen.evaluations, figure)
+
+
+def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
+    first = chosen.evaluations[0]
+    for sentence in dict.fromkeys(what_was_tested(one) for one in chosen.evaluations):
+        st.markdown(f":small[{sentence}]")
+    for note in dict.fromkeys(note for one in chosen.evaluations for note in one.notes):
+        st.caption(note)
+    warn_of_leaks(chosen)
+    rows = table_rows(chosen.key, chosen)
+    shown = on_these_data(chosen, papers)
+    write_table(chosen, rows[:FIRST_ROWS], shown)
+    with st.expander("More figures"):
+        write_table(chosen, rows[FIRST_ROWS:], shown)
+    marks = f"{BEST_MARK} better than every other one beyond chance. "
+    st.caption(
+        (marks if len(chosen.evaluations) > 1 else "")
+        + f"Brackets: 95 % interval, bootstrap over {first.lesions:,} lesions. "
+        + " ".join(caveats(shown))
+    )
+    if len(chosen.evaluations) > 1:
+        figures = (Figure("recall", "mel"), Figure("macro_recall"))
+        st.markdown(
+            "\n".join(
+                f"- {in_short(pairs(chosen.key, figure, 'bootstrap', chosen), figure)}"
+                for figure in figures
+                if figure.of_class in (None, *chosen.classes)
+            )
+        )
+
+
+def write_table(chosen: Chosen, rows: Sequence[compare.Row], papers: Sequence[str]) -> None:
+    columns = {"": [row.figure.title for row in rows]}
+    for place, one in enumerate(chosen.evaluations):
+        columns[chosen.labels[one.model]] = [
+            cell(row.intervals[place], best=row.best == place) for row in rows
+        ]
+    for title in papers:
+        of = published_models()[title]
+        keys = ((row.figure.metric, row.figure.of_class) for row in rows)
+        columns[f"*{title}*"] = [
+            f"*{printed_text(of[key].value)}*" if key in of else "" for key in keys
+        ]
+    st.table(columns, border="horizontal", hide_index=True, alt="Figures with 95 % intervals.")
+
+
+def warn_of_leaks(chosen: Chosen) -> None:
+    for one in chosen.evaluations:
+        if one.leaked_share:
+            st.warning(
+                f"{chosen.labels[one.model]}: {percent(one.leaked_share)} of the cases show a "
+                "lesion that was seen in training, so its figures are too good.",
+                icon=":material/warning:",
+            )
