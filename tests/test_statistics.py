@@ -332,6 +332,35 @@ def test_delong_is_the_literal_computation(decimals):
     assert half_width == pytest.approx(norm.ppf(0.975) * error)
 
 
+# DeLong, DeLong, Clarke-Pearson 1988: patients with ovarian cancer, whether surgery helps them.
+# Albumin, total protein, the K-G score (lower is better), the outcome; as in the SAS/STAT User's
+# Guide, "Comparing Receiver Operating Characteristic Curves", whose results stand in the test.
+OVARIAN_CANCER = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0
+1.6 5.6  5 1  3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1
+4.3 7.0  4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1
+3.0 4.7  8 0  4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1
+3.2 5.1  5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1
+3.5 6.2  5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1
+3.6 6.6  5 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "area", "difference", "low", "high", "p_value"),
+    [(0, 0.7366, 0.0108, -0.1761, 0.1976, 0.9102), (1, 0.6478, -0.0780, -0.2830, 0.1271, 0.4561)],
+    ids=["albumin", "total protein"],
+)
+def test_delong_of_their_own_example(column, area, difference, low, high, p_value):
+    table = np.array(OVARIAN_CANCER.split(), dtype=float).reshape(-1, 4)
+    result = delong_test(table[:, 3] == 1, 10 - table[:, 2], table[:, column])
+    interval = result.difference
+    assert (result.first, result.second) == pytest.approx((0.7258, area), abs=5e-5)
+    expected = pytest.approx((difference, low, high), abs=5e-5)
+    assert (interval.value, interval.low, interval.high) == expected
+    assert result.p_value == pytest.approx(p_value, abs=5e-5)
+
+
 def test_copies_of_a_photo_do_not_make_delong_surer():
     generator = np.random.default_rng(1)
     positive = generator.random(80) < 0.4
