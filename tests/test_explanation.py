@@ -76,6 +76,26 @@ def test_unpooling_keeps_every_sum(shape):
     np.testing.assert_allclose(spread.sum(axis=(1, 2)), evidence.sum(axis=(1, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (5, 8), (1, 3)])
+def test_unpooled_evidence_is_gradient_times_features(shape):
+    """The last row of an odd feature map is pooled alone, and its evidence is twice as dense: the
+    network's own doing, not the map's."""
+    import keras
+    import tensorflow as tf
+
+    pooled = [(side + 1) // 2 for side in shape]
+    features = tf.constant(np.random.default_rng(0).random((1, *shape, 4000), np.float32))
+    kernel = np.random.default_rng(1).normal(size=(*pooled, 1)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        terms = keras.layers.MaxPooling2D(2, padding="same")(features)[0] * kernel
+        logit = tf.reduce_sum(terms)
+    exact = tf.reduce_sum(tape.gradient(logit, features) * features, axis=-1)[0]
+    spread = explanation.unpool(tf.reduce_sum(terms, axis=-1)[None].numpy(), shape)[0]
+    np.testing.assert_allclose(spread.sum(), float(logit), rtol=1e-4)
+    np.testing.assert_allclose(spread, exact, rtol=0.1)  # chance decides who wins a window
+
+
 def test_evidence_lies_where_the_pooling_took_it_from():
     pooled = np.zeros((2, 4, 4), np.float32)
     pooled[1, 3, 0] = 2.0  # pooled from row 6 and columns 0 and 1 of a 7 x 7 feature map

@@ -73,7 +73,8 @@ def unpool(evidence: np.ndarray, feature_shape: tuple[int, int]) -> np.ndarray:
 
     The head pools the feature map 2 x 2 with "same" padding: position i of the evidence covers
     rows 2i and 2i + 1 of the feature map, and the last one only one row where their number is
-    odd. Each term is divided evenly among the positions that it was pooled from.
+    odd. Each term is divided evenly among the positions that it was pooled from. A last row that
+    is pooled alone has its terms to itself, in the network as in the map.
 
     Args:
         evidence: `(classes, h', w')`.
