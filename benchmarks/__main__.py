@@ -18,6 +18,8 @@ PARTS = {
     "memory": "benchmarks.memory",
     "batch": "benchmarks.batch",
     "page": "benchmarks.page",
+    "compare": "benchmarks.compare_page",
+    "evaluation": "benchmarks.evaluation",
     "training": "benchmarks.training",
     "backbones": "benchmarks.backbones",
 }

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
+from benchmarks.browser import chromium, open_when_up, starting_app
 from benchmarks.common import jpeg, line
 
 TURNS = 80
 
 
 def main() -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        print("The page was not measured: install Debian's chromium.")
-        return
-    from playwright.sync_api import sync_playwright
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        if browser is None:
+            return
         photos = [Path(folder, f"lesion_{seed}.jpg") for seed in range(5)]
         for seed, photo in enumerate(photos):
             photo.write_bytes(jpeg(4000, 3000, seed=seed))
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-background-networking"],
-        )
         page = browser.new_page()
         started = time.perf_counter()
-        server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py"]
-            + ["--server.port", str(port), "--server.headless", "true"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _open(page, f"http://127.0.0.1:{port}")
+        with starting_app() as (server, address):
+            open_when_up(page, address)
             _answer(page, photos[0], wait_for_gone=None)
             first = time.perf_counter() - started
             process = psutil.Process(server.pid)
@@ -53,10 +33,6 @@ def main() -> None:
                 photo = photos[turn % len(photos)]
                 _answer(page, photo, wait_for_gone=photos[(turn - 1) % len(photos)].name)
                 resident.append(process.memory_info().rss / 2**20)
-        finally:
-            server.terminate()
-            server.wait()
-            browser.close()
     print("The page, in Chromium:")
     line("from starting the server to the first answer", f"{first:.1f} s", "at most 6 s")
     for turn in range(10, TURNS, 10):
@@ -66,18 +42,6 @@ def main() -> None:
         f"{resident[-1]:.0f} MB",
         "at most 600 MB, and flat",
     )
-
-
-def _open(page, address: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            page.goto(address)
-            break
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def _answer(page, photo: Path, wait_for_gone: str | None) -> None:
