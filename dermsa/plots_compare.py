@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dermsa.evaluation.attention_quality import Curve
-from dermsa.evaluation.decision import THRESHOLDS
+from dermsa.evaluation.decision import THRESHOLDS, DecisionCurve
 from dermsa.evaluation.metrics import Predictions, Ranking, reliability_curve
 from dermsa.evaluation.statistics import Interval
 from dermsa.plots import NEUTRAL_COLOUR, TEXT_COLOUR, tidy
@@ -71,6 +71,7 @@ def curves(
     models: Mapping[str, Predictions],
     of_class: str | None = None,
     areas: Mapping[str, Mapping[str, Interval]] | None = None,
+    benefits: Mapping[str, DecisionCurve] | None = None,
 ) -> go.Figure:
     """ROC, precision-recall, reliability and net benefit of one question, two by two.
 
@@ -78,6 +79,8 @@ def curves(
         models: Predictions on the same cases.
         of_class: The diagnosis against the rest; None for malignant or not.
         areas: By "roc_auc" and "average_precision", then by model; written into the panels.
+        benefits: The net benefit of each model with its interval, at `THRESHOLDS`; None for the
+            net benefit alone.
     """
     look = styles(list(models))
     figure = make_subplots(
@@ -90,6 +93,7 @@ def curves(
     questions = {name: _question(model, of_class) for name, model in models.items()}
     for name, (score, positive, ranking) in questions.items():
         _add_ranking_curves(figure, name, look[name], ranking)
+        _add_benefit(figure, name, look[name], ranking, (benefits or {}).get(name))
         _add_reliability(figure, name, look[name], score, positive)
     prevalence = float(np.mean(next(iter(questions.values()))[1]))
     _add_references(figure, prevalence)
@@ -129,7 +133,6 @@ def _question(model: Predictions, of_class: str | None) -> tuple[np.ndarray, np.
 def _add_ranking_curves(figure: go.Figure, name: str, look: Style, ranking: Ranking) -> None:
     false_rate, found = 1 - ranking.specificity(), ranking.sensitivity()
     precision = ranking.precision()
-    benefit = np.array([ranking.net_benefit(t) for t in THRESHOLDS])
     # At each place of the grid: the most found at that rate of false alarms, and the first
     # threshold that finds so much.
     last = np.searchsorted(false_rate, GRID + 1e-9, side="right") - 1
@@ -163,15 +166,24 @@ def _add_ranking_curves(figure: go.Figure, name: str, look: Style, ranking: Rank
             row=row,
             col=column,
         )
+
+
+def _add_benefit(
+    figure: go.Figure, name: str, look: Style, ranking: Ranking, curve: DecisionCurve | None
+) -> None:
+    hover, ends = "%{y:.4f}", None
+    if curve:
+        hover, ends = "%{y:.4f} (%{customdata})", zip(curve.low, curve.high, strict=True)
     figure.add_scatter(
         x=THRESHOLDS,
-        y=benefit.round(5),
+        y=np.round([ranking.net_benefit(threshold) for threshold in THRESHOLDS], 5),
+        customdata=[f"{low:.4f} to {high:.4f}" for low, high in ends] if ends else None,
         mode="lines",
         line=_line(look),
         name=name,
         legendgroup=name,
         showlegend=False,
-        hovertemplate="%{y:.4f}",
+        hovertemplate=hover,
         row=2,
         col=2,
     )
@@ -360,8 +372,8 @@ def significance_matrix(
             ygap=3,
         )
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False, title=f"{title}: this row …")
-    figure.update_xaxes(side="top", showgrid=False, title="… minus this column", tickangle=0)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(side="top", showgrid=False, title=f"{title}: row minus column", tickangle=0)
     return _small(figure, 110 + 62 * m, top=8)
 
 

@@ -95,6 +95,7 @@ HEADLINE: tuple[Figure, ...] = (
     Figure("malignancy_sensitivity_at_90_specificity"),
     Figure("malignancy_specificity_at_95_sensitivity"),
     Figure("top_2"),
+    Figure("top_3"),
     Figure("cohen_kappa"),
     Figure("log_loss"),
     Figure("brier"),

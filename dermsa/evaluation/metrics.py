@@ -590,7 +590,8 @@ def _overall_metrics() -> tuple[Metric, ...]:
 
     return (
         overall("accuracy", "Accuracy", accuracy, is_proportion=True),
-        overall("top_2", "Top-2 accuracy", partial(top_k_accuracy, k=2), is_proportion=True),
+        overall("top_2", "Top-2 accuracy", partial(_top, k=2), is_proportion=True),
+        overall("top_3", "Top-3 accuracy", partial(_top, k=3), is_proportion=True),
         overall("cohen_kappa", "Cohen's kappa", cohen_kappa),
         overall("log_loss", "Log loss", log_loss, higher_is_better=False),
         overall("brier", "Brier score", brier, higher_is_better=False),
@@ -602,6 +603,11 @@ def _overall_metrics() -> tuple[Metric, ...]:
             grows_when_resampled=True,
         ),
     )
+
+
+def _top(predictions: Predictions, k: int) -> np.ndarray:
+    """`top_k_accuracy`; of fewer than k classes each is among them."""
+    return top_k_accuracy(predictions, min(k, len(predictions.classes)))
 
 
 def _class_metrics() -> tuple[Metric, ...]:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dermsa import plots_compare
 from dermsa.comparison import Chosen, cell, describe_areas, on_these_data, published_models
+from dermsa.evaluation.decision import DecisionCurve, decision_curve
 from dermsa.evaluation.metrics import METRICS
 from dermsa.plots_compare import printed_text
 from dermsa.taxonomy import NAMES
@@ -27,6 +28,11 @@ def ask_question(chosen: Chosen, label: str, key: str) -> str | None:
     )
 
 
+@st.cache_resource(max_entries=32, show_spinner=False)
+def net_benefits(key: str, of_class: str | None, _chosen: Chosen) -> dict[str, DecisionCurve]:
+    return _chosen.by_label(lambda one: decision_curve(one.predictions, of_class))
+
+
 def show_curves(chosen: Chosen, papers: Sequence[str]) -> None:
     of_class = ask_question(chosen, "Found among all others", "curves-of")
     prefix = "" if of_class else "malignancy_"
@@ -34,7 +40,8 @@ def show_curves(chosen: Chosen, papers: Sequence[str]) -> None:
         name: chosen.by_label(lambda one, name=name: one.interval(prefix + name, of_class))
         for name in ("roc_auc", "average_precision")
     }
-    figure = plots_compare.curves(chosen.predictions, of_class, areas)
+    benefits = net_benefits(chosen.key, of_class, chosen)
+    figure = plots_compare.curves(chosen.predictions, of_class, areas, benefits)
     show_figure(figure, describe_areas(areas), "curves")
     st.caption(
         "Point at a curve to read all models there; a click on a name in the legend hides that "
