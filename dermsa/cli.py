@@ -425,7 +425,11 @@ def _show_evaluation(result: dict) -> None:
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="two or more models or runs (all that can be)"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="two or more models, runs or CSV files with predictions for the same cases: "
+        "image_id, truth and a probability per diagnosis (all models that were measured)",
     )
     parser.add_argument(
         "--figure",
@@ -433,15 +437,24 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC[:CLASS]",
         help="test this difference, such as macro_recall or recall:mel; may be repeated",
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="also write a report with all curves and tables that needs nothing else",
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _compare(options: argparse.Namespace) -> None:
     from dermsa.evaluation import compare, record
 
-    names = options.names or [one.name for one in record.sources() if not one.problem]
-    evaluations = [record.open_source(name) for name in names]
+    measured = [one.name for one in record.sources() if one.kind == "model" and not one.problem]
+    evaluations = _open_evaluations(options.names or measured)
+    names = [evaluation.model for evaluation in evaluations]
     compare.check_comparable(evaluations)
+    if options.report:
+        _write_report(options.report, evaluations)
     chosen = options.figure or ["macro_recall", "recall:mel", "malignancy_roc_auc"]
     figures = [compare.figure(text, evaluations[0].classes) for text in chosen]
     rows = compare.table(evaluations)
@@ -480,6 +493,30 @@ def _compare(options: argparse.Namespace) -> None:
     print("Differences:")
     for pair in tests:
         print(f"  {pair.sentence} ({pair.test}).")
+
+
+def _open_evaluations(names: Sequence[str]) -> list:
+    """Files are of the same cases as the first model or run that is named."""
+    from dermsa.evaluation import record
+
+    known = {name: record.open_source(name) for name in names if not name.endswith(".csv")}
+    if names and not known:
+        raise ValueError("Name a model or run, too, whose cases the predictions are of.")
+    return [
+        known[name]
+        if name in known
+        else record.measured_elsewhere(Path(name), next(iter(known.values())))
+        for name in names
+    ]
+
+
+def _write_report(path: Path, evaluations: Sequence) -> None:
+    from dermsa import comparison_report, comparison_sections
+    from dermsa.comparison import Chosen
+
+    labels = comparison_report.labels([evaluation.model for evaluation in evaluations])
+    path.write_text(comparison_sections.report(Chosen(tuple(evaluations), labels, "")), "utf-8")
+    print(f"Wrote {path}.", file=sys.stderr)
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -703,7 +740,8 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "Compare measured models or runs on the same cases: intervals, differences, p-values.",
         "  python -m dermsa compare\n"
-        "  python -m dermsa compare MobileNetV3Small MobileNetV2 --figure recall:mel",
+        "  python -m dermsa compare MobileNetV3Small MobileNetV2 --figure recall:mel\n"
+        "  python -m dermsa compare MobileNetV3Small theirs.csv --report comparison.html",
         _compare_arguments,
         _compare,
     ),

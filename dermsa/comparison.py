@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from dermsa import plots, plots_compare
-from dermsa.evaluation import compare, published
+from dermsa.evaluation import attention_quality, compare, published
 from dermsa.evaluation.compare import Figure
-from dermsa.evaluation.cost import Cost
 from dermsa.evaluation.published import Published
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import Interval
+from dermsa.evaluation.subgroups import Group
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.plots import percent
 from dermsa.plots_compare import Priced, interval_text
@@ -59,6 +60,11 @@ def what_was_tested(one: Evaluation) -> str:
     )
 
 
+def with_code(sentence: str) -> str:
+    """A sentence that may end in a command of this project, the command set as code."""
+    return re.sub(r"(python -m dermsa .+?)(\.?)$", r"`\1`\2", sentence)
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -70,6 +76,12 @@ def cell(interval: Interval, best: bool = False) -> str:
         return value
     ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", "\N{NO-BREAK SPACE}")
     return f"{value} :small[{ends}]"
+
+
+def n_text(intervals: Sequence[Interval]) -> str:
+    """How many cases the figures of a row rest on."""
+    least, most = min(of.n for of in intervals), max(of.n for of in intervals)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
@@ -110,19 +122,54 @@ def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]
     }
 
 
-def cost_row(label: str, cost: Cost) -> dict[str, str]:
-    return {
-        "Model": label,
-        "Parameters": f"{cost.parameters / 1e6:.2f} M",
-        "File": f"{cost.file_bytes / 1e6:.1f} MB",
-        "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
-        "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
-        "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
-        f"{cost.views} views)]",
-        "Images/s": f"{cost.images_per_second:.0f}",
-        "Peak memory": f"{cost.peak_memory / 1e6:.0f} MB",
-        "Training, s/epoch": f"{cost.seconds_per_epoch:.0f}" if cost.seconds_per_epoch else "",
-    }
+def cost_rows(chosen: Chosen, papers: Sequence[str]) -> list[dict[str, str]]:
+    """What is known of the cost of every model and run, then of what was published; columns that
+    nobody fills are left out."""
+    rows = [_cost_row(chosen.labels[one.model], one) for one in chosen.evaluations]
+    rows += [_published_cost_row(title) for title in papers]
+    rows = [row for row in rows if any(list(row.values())[1:])]
+    filled = {name for row in rows for name, text in row.items() if text}
+    return [{name: row.get(name, "") for name in COST_COLUMNS if name in filled} for row in rows]
+
+
+COST_COLUMNS = (
+    "Model", "Parameters", "File", "Multiply-adds", "One pass, ms", "Answer, ms", "Images/s",
+    "Memory", "Training, s/epoch", "Training memory",
+)  # fmt: skip
+
+
+def _cost_row(label: str, one: Evaluation) -> dict[str, str]:
+    row = {"Model": label}
+    if cost := one.cost:
+        row |= {
+            "Parameters": _millions(cost.parameters),
+            "File": f"{cost.file_bytes / 1e6:.1f} MB",
+            "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
+            "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
+            "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
+            f"{cost.views} views)]",
+            "Images/s": f"{cost.images_per_second:.0f}",
+            "Memory": f"{cost.peak_memory / 1e6:.0f} MB",
+        }
+    if training := one.training:
+        seconds, memory = training.seconds_per_epoch, training.peak_memory
+        row["Training, s/epoch"] = f"{seconds:.0f}" if seconds else ""
+        row["Training memory"] = f"{memory / 1e9:.1f} GB" if memory else ""
+    return row
+
+
+def _published_cost_row(title: str) -> dict[str, str]:
+    of = published_models()[title]
+    row = {"Model": f"*{title}*"}
+    if known := of.get(("parameters", None)):
+        row["Parameters"] = f"*{_millions(known.value)}*"
+    if known := of.get(("seconds_per_epoch", None)):
+        row["Training, s/epoch"] = f"*{known.value:.0f}*"
+    return row
+
+
+def _millions(number: float) -> str:
+    return f"{number / 1e6:.2f} M"
 
 
 def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
@@ -172,6 +219,23 @@ def dataset_of(title: str) -> str:
     return published.SOURCES[figure.source].dataset
 
 
+def training_command(title: str) -> str:
+    """How to train a published model here."""
+    figure = next(iter(published_models()[title].values()))
+    preset = figure.model if figure.source == "datta2021" else f"{figure.backbone}/{figure.variant}"
+    return f"python -m dermsa train --preset {figure.source}/{preset}"
+
+
+def not_trained(titles: Sequence[str], trained: Collection[str]) -> list[str]:
+    """A sentence on each published model whose network is not among the trained backbones."""
+    return [
+        f"{title}: there are no trained weights of this network here. Train it: "
+        f"{training_command(title)}"
+        for title in titles
+        if next(iter(published_models()[title].values())).backbone not in trained
+    ]
+
+
 def caveats(titles: Sequence[str]) -> list[str]:
     """What the published figures mean, once per source."""
     sources = dict.fromkeys(
@@ -183,14 +247,74 @@ def caveats(titles: Sequence[str]) -> list[str]:
     ]
 
 
-def published_points(papers: Sequence[str], metric: str) -> dict[str, Priced]:
-    points = {}
+def priced(chosen: Chosen, papers: Sequence[str], metric: str) -> dict[str, Priced]:
+    """Quality and cost of every model, then of those published, as `plots_compare.trade` takes
+    them."""
+    points = chosen.by_label(
+        lambda one: Priced(
+            one.interval(metric),
+            one.cost.answer_p50 if one.cost else None,
+            one.cost.parameters if one.cost else None,
+        )
+    )
     for title in papers:
         of = published_models()[title]
         if (metric, None) in of and ("parameters", None) in of:
             quality = Interval(of[metric, None].value, math.nan, math.nan, of[metric, None].n or 0)
             points[title] = Priced(quality, None, of["parameters", None].value, published=True)
     return points
+
+
+# --- groups and maps ------------------------------------------------------------------------------
+
+
+class Grouped(NamedTuple):
+    """A figure of the groups of one property.
+
+    Attributes:
+        figures: By label of the model, then by title of the group; only where it is defined.
+        shown: Titles of the groups that have it, in their order.
+        small: Of them those with too few lesions to be believed.
+        missing: Titles of those that have it not.
+    """
+
+    figures: dict[str, dict[str, Interval]]
+    shown: list[str]
+    small: list[str]
+    missing: list[str]
+
+
+def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
+    """A figure of every model in the given groups of one property."""
+    titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
+    of_property = {group.property for group in groups}
+    figures = chosen.by_label(
+        lambda one: {
+            titles[group.value]: group.intervals[metric]
+            for group in one.groups
+            if group.property in of_property
+            and metric in group.intervals
+            and math.isfinite(group.intervals[metric].value)
+        }
+    )
+    shown = [title for title in titles.values() if any(title in of for of in figures.values())]
+    small = [titles[group.value] for group in groups if group.small]
+    return Grouped(figures, shown, small, [t for t in titles.values() if t not in shown])
+
+
+def map_figures(
+    chosen: Chosen, measure: str, of_class: str | None = None
+) -> dict[str, dict[str, Interval]]:
+    """A measure of every kind of map, by label of the model; see `attention_quality`."""
+    return chosen.by_label(
+        lambda one: {
+            title: found.measures[measure]
+            for kind, title in attention_quality.KINDS.items()
+            if one.attention
+            and (found := one.attention.of(kind, of_class))
+            and measure in found.measures
+        }
+    )
 
 
 # --- cases ---------------------------------------------------------------------------------------

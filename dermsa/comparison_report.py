@@ -13,7 +13,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -44,12 +44,15 @@ class Section:
         sentences: Shown above the figure, as a list.
         figure: None where there is none.
         alt: The figure in words.
+        rows: A table below the figure: text by the name of the column, the same in every row; the
+            pages' markdown is taken off.
     """
 
     title: str
     sentences: Sequence[str] = ()
     figure: go.Figure | None = None
     alt: str = ""
+    rows: Sequence[Mapping[str, str]] = ()
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -140,6 +143,9 @@ def html_report(
             alt = html.escape(section.alt, quote=True)
             body.append(f'<figure role="img" aria-label="{alt}">{drawing}</figure>')
             drawn += 1
+        if section.rows:
+            cells = [[_plain(text) for text in row.values()] for row in section.rows]
+            body.append(_table(section.rows[0], cells))
     body.append("<h2>What was compared</h2>")
     body += [f"<p>{html.escape(_provenance(evaluation))}</p>" for evaluation in evaluations]
     body.append(f"<p>{html.escape(INTENDED_USE)}</p>")
@@ -169,20 +175,29 @@ figure {{ margin: 0; overflow-x: auto; }}
 
 def _html_table(rows: Sequence[Row], names: Mapping[str, str], published: Mapping) -> str:
     heads = ("", *names.values(), *(f"{title}, published" for title in published))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     lines = []
     for row in rows:
-        cells = [
-            f"<td><strong>{interval_text(interval)} ★</strong></td>"
-            if place == row.best
-            else f"<td>{interval_text(interval)}</td>"
-            for place, interval in enumerate(row.intervals)
-        ]
+        cells = [html.escape(row.figure.title)]
+        for place, interval in enumerate(row.intervals):
+            text = interval_text(interval)
+            cells.append(f"<strong>{text} ★</strong>" if place == row.best else text)
         for of in published.values():
             value = of.get((row.figure.metric, row.figure.of_class))
-            cells.append(f"<td>{'' if value is None else printed_text(value)}</td>")
-        lines.append(f"<tr><td>{html.escape(row.figure.title)}</td>{''.join(cells)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            cells.append("" if value is None else printed_text(value))
+        lines.append(cells)
+    return _table(heads, lines)
+
+
+def _table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Cells are HTML already."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _plain(text: str) -> str:
+    """A cell of the page as HTML without the page's markdown."""
+    return html.escape(re.sub(r":small\[(.*?)\]", r"\1", text).replace("*", ""))
 
 
 def _provenance(evaluation: Evaluation) -> str:

@@ -19,7 +19,7 @@ from dermsa.evaluation.attention_quality import (
     Curve,
     MapQuality,
 )
-from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.cost import Cost, TrainingCost
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
@@ -42,7 +42,11 @@ def write_weights(folder: Path, image_ids: Sequence[str] | None = None) -> dict[
             shutil.copy(source / file, folder / name / file)
     served = record.served_form(json.loads((source / "card.json").read_text(encoding="utf-8")))
     n = len(image_ids) if image_ids is not None else 120
-    measured = {"attention": drawn_attention(), "cost": drawn_cost()}
+    measured = {
+        "attention": drawn_attention(),
+        "cost": drawn_cost(),
+        "training": TrainingCost(110.0, 4_100_000_000),
+    }
     evaluations = {
         GOOD: drawn_evaluation(GOOD, 3.0, n, served=served, **measured),
         POOR: drawn_evaluation(POOR, 0.6, n, seed=2, served=served),
@@ -68,6 +72,7 @@ def drawn_attention() -> AttentionQuality:
     interval = Interval(0.4, 0.3, 0.5, 100, 80)
     shares = (0.0, 0.5, 1.0)
     return AttentionQuality(
+        network=GOOD,
         maps=tuple(MapQuality(kind, None, dict.fromkeys(MEASURES, interval)) for kind in KINDS),
         agreements=(Agreement("soft_attention", "evidence", None, interval),),
         curves=tuple(Curve(kind, shares, (0.8, 0.4, 0.2), (0.2, 0.5, 0.8)) for kind in KINDS),
@@ -90,7 +95,6 @@ def drawn_cost() -> Cost:
         answer_p95=12.0,
         images_per_second=100.0,
         peak_memory=300_000_000,
-        seconds_per_epoch=None,
         rounds=10,
         threads=2,
         processor="a processor",

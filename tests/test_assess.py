@@ -20,6 +20,7 @@ from dermsa.evaluation.assess import (
 )
 from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
+from tests.drawn_evaluations import drawn_evaluation
 
 MODEL = "MobileNetV3Small"
 
@@ -140,26 +141,53 @@ def test_a_run_is_assessed_from_what_it_says(synthetic_dataset, tmp_path):
 # --- compare on the command line ----------------------------------------------------------------
 
 
-def test_compare_on_the_command_line(tmp_path, monkeypatch, capsys):
-    from drawn_evaluations import drawn_evaluation
-
-    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+@pytest.fixture
+def two_models_and_a_run(tmp_path, monkeypatch):
+    """Drawn evaluations of the models A and B and of a run, on the same cases."""
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
     for seed, name in enumerate(("A", "B")):
         evaluation = drawn_evaluation(name, skill=3.0 - 2 * seed, seed=seed)
         folder = store.weights_folder() / name
-        folder.mkdir()
+        folder.mkdir(parents=True)
         served = evaluation.served
         card = {"files": {"model.onnx": served["model.onnx"]}, "temperature": 1.0, "views": 1}
         (folder / store.CARD).write_text(json.dumps(card))
         record.save(evaluation, folder)
+    run = tmp_path / "runs" / "20250101-run"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / record.RUN_WEIGHTS).write_bytes(b"weights")
+    served = {record.RUN_WEIGHTS: store.sha256_of(b"weights")}
+    record.save(drawn_evaluation(run.name, kind="run", served=served), run)
+    return run.name
+
+
+def test_compare_on_the_command_line(two_models_and_a_run, capsys):
     assert main(["compare"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("A on 300 drawn cases.\nB on 300 drawn cases.\n")
     assert "A finds" in printed and "(McNemar)" in printed and "best" in printed
+    assert two_models_and_a_run not in printed  # runs are compared where they are named
+    assert main(["compare", "A", two_models_and_a_run]) == 0
+    assert two_models_and_a_run in capsys.readouterr().out
     assert main(["compare", "A", "B", "--figure", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["table"][0]["metric"] == "macro_recall" and found["table"][0]["best"] == "A"
     assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar"]
     assert main(["compare", "A", "--figure", "accuracy"]) == 2
     assert "at least two" in capsys.readouterr().err
+
+
+def test_compare_takes_files_and_writes_a_report(two_models_and_a_run, tmp_path, capsys):
+    theirs, report = tmp_path / "theirs.csv", tmp_path / "report.html"
+    shutil.copy(store.weights_folder() / "B" / record.PREDICTIONS, theirs)
+    assert main(["compare", "A", str(theirs), "--report", str(report)]) == 0
+    assert "A finds" in capsys.readouterr().out
+    text = report.read_text(encoding="utf-8")
+    assert "A against theirs" in text and "theirs.csv" in text
+    theirs.write_text("image_id,truth\n")
+    assert main(["compare", "A", str(theirs)]) == 2
+    assert f"{theirs} lacks the probabilities of akiec" in capsys.readouterr().err
+    assert main(["compare", str(theirs)]) == 2
+    assert "Name a model or run, too" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dermsa.evaluation import cost
 from dermsa.inference import store
+from dermsa.inference.ensemble import open_predictor
 
 
 def constant(name, *shape):
@@ -46,10 +47,22 @@ def test_the_cost_of_what_ships():
         # A network of n parameters uses each of them at least once, but for the biases.
         assert of.multiply_adds > 5 * of.parameters
         assert of.views == card["views"]
-        assert of.seconds_per_epoch == card["training"]["seconds_per_epoch"]
         assert 0 < of.pass_p50 <= of.pass_p95 < of.answer_p95
         assert of.images_per_second > 0 and of.peak_memory > of.file_bytes
         assert of.measured_with == tuple(names)
     # 300 million at 224 x 224 (Sandler et al. 2018), without the classifier of ImageNet.
     side = store.read_card("MobileNetV2")["architecture"]["input_size"][0]
     assert costs["MobileNetV2"].multiply_adds == pytest.approx(300e6 * (side / 224) ** 2, rel=0.1)
+
+
+def test_the_cost_of_trainings():
+    names = ["MobileNetV3Small", "MobileNetV2"]
+    alone = [cost.of_trainings(open_predictor(name)) for name in names]
+    for name, of in zip(names, alone, strict=True):
+        seconds = store.read_card(name)["training"]["seconds_per_epoch"]
+        assert of.seconds_per_epoch == pytest.approx(seconds, abs=0.1)
+    both = cost.of_trainings(open_predictor("MobileNetPair"))
+    assert both.seconds_per_epoch == sum(of.seconds_per_epoch for of in alone)
+    known = cost.of_training({"seconds": [30, 10, 20], "peak_memory": [10**9, 2 * 10**9]})
+    assert known == cost.TrainingCost(20.0, 2 * 10**9)
+    assert cost.of_training({"epoch": [1, 2]}) == cost.TrainingCost(None, None)

@@ -13,6 +13,7 @@ import pytest
 from dermsa.cli import main
 from dermsa.datasets import splits
 from dermsa.datasets.synthetic import draw_lesion
+from dermsa.evaluation.assess import assess_model
 from dermsa.evaluation.calibration import softmax
 from dermsa.inference import store
 from dermsa.inference.ensemble import log_mean, open_predictor
@@ -185,6 +186,16 @@ def test_evaluate_finds_the_figures_of_the_card(both, synthetic_data, capsys):
     metrics = store.read_card("both")["metrics"]
     for name in ("accuracy", "log_loss", "macro_roc_auc"):
         assert overall[name]["value"] == pytest.approx(metrics[name]["value"], abs=1e-4)
+
+
+def test_its_maps_are_measured_as_those_of_the_member_that_it_shows(both, synthetic_data):
+    member = both.explaining.model.name
+    measured = [
+        assess_model(name, data=synthetic_data, samples=20, progress=False).attention.as_dict()
+        for name in ("both", member)
+    ]
+    assert measured[0]["network"] == measured[1]["network"] == member
+    assert measured[0]["maps"] == measured[1]["maps"]
 
 
 def test_the_page_shows_whose_maps_they_are(both, lesion):

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from drawn_evaluations import drawn_cases, drawn_evaluation
 
-from dermsa.evaluation import record
-from dermsa.evaluation.cost import Cost
+from dermsa.evaluation import compare, record
+from dermsa.evaluation.cost import Cost, TrainingCost
 from dermsa.evaluation.metrics import Predictions
 from dermsa.evaluation.record import EvaluationError
 
-COST = Cost(10, 20, 30, 4, 1.0, 2.0, 3.0, 4.0, 5.0, 60, None, 7, 2, "a processor", ("A", "B"))
+COST = Cost(10, 20, 30, 4, 1.0, 2.0, 3.0, 4.0, 5.0, 60, 7, 2, "a processor", ("A", "B"))
+TRAINING = TrainingCost(110.5, None)
 
 
 @pytest.fixture
@@ -22,8 +23,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
     folder = tmp_path / "weights" / "A"
     write_card(folder)
-    record.save(drawn_evaluation("A", cost=COST, notes=("A note.",)), folder)
+    record.save(drawn_a(), folder)
     return folder
+
+
+def drawn_a():
+    return drawn_evaluation("A", cost=COST, training=TRAINING, notes=("A note.",))
 
 
 def write_card(folder, temperature=1.0):
@@ -33,14 +38,27 @@ def write_card(folder, temperature=1.0):
 
 
 def test_what_is_saved_is_read(folder):
-    saved, read = drawn_evaluation("A", cost=COST, notes=("A note.",)), record.load(folder)
+    saved, read = (
+        drawn_evaluation("A", cost=COST, training=TRAINING, notes=("A note.",)),
+        record.load(folder),
+    )
     np.testing.assert_allclose(
         read.predictions.probabilities, saved.predictions.probabilities, atol=1e-6
     )
     np.testing.assert_array_equal(read.predictions.truth, saved.predictions.truth)
     np.testing.assert_array_equal(read.predictions.lesion_ids, saved.predictions.lesion_ids)
     pd.testing.assert_frame_equal(read.cases, saved.cases, check_dtype=False)
-    for name in ("model", "kind", "dataset", "protocol", "part", "sentence", "cost", "notes"):
+    for name in (
+        "model",
+        "kind",
+        "dataset",
+        "protocol",
+        "part",
+        "sentence",
+        "cost",
+        "training",
+        "notes",
+    ):
         assert getattr(read, name) == getattr(saved, name)
     before, after = record.as_dict(saved), record.as_dict(read)
     assert after == before  # every figure and group, to the last bit
@@ -74,7 +92,7 @@ def test_a_damaged_or_foreign_evaluation_is_refused(folder):
     with pytest.raises(EvaluationError, match="is damaged"):
         record.load(folder)
     path.write_text('{"format": 0}')
-    with pytest.raises(EvaluationError, match="another version"):
+    with pytest.raises(EvaluationError, match="another version.*evaluate --model A --save"):
         record.load(folder)
 
 
@@ -83,6 +101,8 @@ def test_sources_say_what_is_missing_and_what_to_do(folder, tmp_path):
     run = tmp_path / "runs" / "20250101-run"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
+    assert record.sources()[-1].problem == "20250101-run has finished no epoch yet."
+    (run / record.RUN_WEIGHTS).write_bytes(b"weights")
     first, second, third = record.sources()
     assert (first.name, first.kind, first.problem) == ("A", "model", "")
     assert "evaluate --model B --save" in second.problem
@@ -150,6 +170,51 @@ def test_missing_rows_and_classes_are_refused(tmp_path):
         read(tmp_path, GOOD, classes=("x", "y", "z"))
     with pytest.raises(EvaluationError, match="has 3 rows; expected 1,494 cases"):
         record.parse_predictions(GOOD, tmp_path / "p.csv", expected=1494)
+
+
+def theirs(evaluation, tmp_path, **more):
+    """The predictions of an evaluation as another program might write them."""
+    rows = evaluation.predictions
+    table = pd.DataFrame(rows.probabilities, columns=list(rows.classes)).assign(
+        image_id=rows.case_ids, truth=evaluation.cases["truth"].to_numpy(), **more
+    )
+    path = tmp_path / "theirs.csv"
+    table.iloc[::-1].to_csv(path, index=False)
+    return path, table
+
+
+def test_predictions_of_another_program_are_put_beside_ours(tmp_path):
+    ours, other = drawn_evaluation("Ours"), drawn_evaluation("Other", 0.6, seed=2)
+    path, _ = theirs(other, tmp_path)
+    read = record.measured_elsewhere(path, ours, samples=200)
+    assert read.model == "theirs" and read.leaked_share is None
+    assert "not known" in read.sentence
+    assert read.interval("macro_recall") == other.interval("macro_recall")  # lesions are known
+    compare.check_comparable([ours, read])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda table: table[2:], "lacks 2 of the 300 cases of Ours, for example DRAWN_00000"),
+        (
+            lambda table: pd.concat([table, table[:1].assign(image_id="NEW")]),
+            "has 1 cases that Ours was not measured on, for example NEW",
+        ),
+        (
+            lambda table: table.assign(truth="nv"),
+            "has another truth than Ours for [0-9]+ images, for example DRAWN_",
+        ),
+        (lambda table: table.drop(columns="mel"), "lacks the probabilities of mel"),
+    ],
+    ids=["missing rows", "other cases", "other truth", "a class is missing"],
+)
+def test_predictions_of_other_cases_are_refused(tmp_path, spoil, sentence):
+    ours = drawn_evaluation("Ours")
+    path, table = theirs(ours, tmp_path)
+    spoil(table).to_csv(path, index=False)
+    with pytest.raises(EvaluationError, match=sentence):
+        record.measured_elsewhere(path, ours, samples=20)
 
 
 def test_an_empty_class_is_told():

@@ -24,7 +24,7 @@ from dermsa.datasets.dataset import Dataset, require_root
 from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
-from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.cost import Cost, TrainingCost, of_training, of_trainings
 from dermsa.evaluation.evaluate import (
     Subject,
     leaked,
@@ -37,8 +37,7 @@ from dermsa.evaluation.metrics import Predictions
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import SAMPLES
 from dermsa.inference import batch
-from dermsa.inference.ensemble import AnyPredictor, open_predictor
-from dermsa.inference.predictor import Predictor
+from dermsa.inference.ensemble import AnyPredictor, EnsemblePredictor, open_predictor
 from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.taxonomy import UNKNOWN
@@ -69,8 +68,9 @@ def assess_model(
         name: A model in `weights/`; None for the default one.
         part: "validation" or "test".
         data: The folder of the data sets; None for `data_root()`.
-        attention: Whether its maps are measured, too, where the photos have lesion masks. It
-            takes about as long as everything else.
+        attention: Whether its maps are measured, too, where the photos have lesion masks; of an
+            ensemble, those of the member that it shows. It takes about as long as everything
+            else.
         cost: From `cost.measure`, which takes all models that are to be compared at once.
         samples: Bootstrap samples.
         progress: Shows progress bars with the time left.
@@ -96,8 +96,9 @@ def assess_model(
         sentence=of.sentence,
         leaked_share=float(of.leaked.mean()),
         cost=cost,
+        training=of_trainings(of.predictor),
     )
-    if attention and isinstance(of.predictor, Predictor):
+    if attention:
         quality = _attention(of, data, samples, progress)
         evaluation = dataclasses.replace(evaluation, attention=quality)
     return evaluation
@@ -134,6 +135,7 @@ def assess_run(
         split_sha256=split.sha256,
         sentence=sentence(folder.name, dataset, split, part, rows),
         leaked_share=float(leaked(dataset, split, rows).mean()),
+        training=_training(folder / "metrics.csv"),
     )
 
 
@@ -257,6 +259,11 @@ def _computed(
     )
 
 
+def _training(metrics: Path) -> TrainingCost | None:
+    """What a run took, from its row per epoch; None where they are not there."""
+    return of_training(pd.read_csv(metrics).to_dict("list")) if metrics.is_file() else None
+
+
 def _cases_of(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a data set's table as `record.CASE_COLUMNS`."""
     table = table.rename(columns={"dx": "truth"}).reset_index(drop=True)
@@ -270,26 +277,29 @@ def _attention(
     of: Subject, data: Path | None, samples: int, progress: bool
 ) -> AttentionQuality | None:
     """The quality of the maps on those photos that have a lesion mask; None where none has."""
+    network = of.predictor
+    if isinstance(network, EnsemblePredictor):
+        network = network.explaining
     masks = registry.record(of.dataset.name).listing(require_root(data)).masks
     table = of.dataset.table
     rows = of.rows[table["image_id"].iloc[of.rows].isin(masks).to_numpy()]
     paths, ids = table["path"].to_numpy()[rows], table["image_id"].to_numpy()[rows]
-    size = of.predictor.engine.input_size
+    size = network.engine.input_size
 
     def look(case: int) -> tuple[np.ndarray, np.ndarray]:
         mask = cv2.imread(masks[ids[case]], cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError(f"The lesion mask {masks[ids[case]]} cannot be read.")
         return (
-            of.predictor.seen(images.load(paths[case])),
+            network.seen(images.load(paths[case])),
             attention_quality.mask_as_seen(mask > 127, size),
         )
 
     return attention_quality.measure(
-        of.predictor,
+        network,
         look,
         of.dataset.labels()[rows],
-        of.dataset.patient_vectors(of.predictor.age_scale)[rows],
+        of.dataset.patient_vectors(network.age_scale)[rows],
         table["lesion_id"].to_numpy()[rows],
         samples=samples,
         progress=progress,

@@ -107,6 +107,7 @@ class AttentionQuality:
     """Everything measured of a model's maps.
 
     Attributes:
+        network: Whose maps they are: the model's own name, or that of an ensemble's member.
         maps: Every kind, over all cases first, then by class.
         agreements: Every two kinds, likewise.
         curves: One per kind.
@@ -116,6 +117,7 @@ class AttentionQuality:
         seconds: That it all took.
     """
 
+    network: str
     maps: tuple[MapQuality, ...]
     agreements: tuple[Agreement, ...]
     curves: tuple[Curve, ...]
@@ -254,6 +256,7 @@ def measure(
         for place, (first, second) in enumerate(two, start=len(MEASURES) * len(kinds)):
             agreements.append(Agreement(first, second, code, intervals[place]))
     return AttentionQuality(
+        network=predictor.model.name,
         maps=tuple(maps),
         agreements=tuple(agreements),
         curves=tuple(

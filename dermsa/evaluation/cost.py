@@ -8,13 +8,12 @@ answer of each in turn, so that whatever slows one slows all.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -47,8 +46,6 @@ class Cost:
             views, maps and checks, as the page gives it.
         images_per_second: Probabilities of decoded photos in batches of 16, with all views.
         peak_memory: Bytes that a fresh process needed for an answer, Python included.
-        seconds_per_epoch: Of training, from the card; None where unknown. Not comparable between
-            machines.
         rounds: How many passes and answers were timed.
         threads: Processor threads of one pass.
         processor: What it was measured on.
@@ -65,7 +62,6 @@ class Cost:
     answer_p95: float
     images_per_second: float
     peak_memory: int
-    seconds_per_epoch: float | None
     rounds: int
     threads: int
     processor: str
@@ -73,6 +69,42 @@ class Cost:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "measured_with", tuple(self.measured_with))
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training took where it ran; not to be compared between machines.
+
+    Attributes:
+        seconds_per_epoch: Median; None where not known.
+        peak_memory: Bytes that the process held at most; None where not known.
+    """
+
+    seconds_per_epoch: float | None
+    peak_memory: int | None
+
+
+def of_training(epochs: Mapping[str, Sequence[float]]) -> TrainingCost:
+    """What a training took, from the columns of its `metrics.csv` or the curves of a card."""
+    seconds, memory = (epochs.get(name, ()) for name in ("seconds", "peak_memory"))
+    return TrainingCost(
+        float(np.median(seconds)) if len(seconds) else None,
+        int(max(memory)) if len(memory) else None,
+    )
+
+
+def of_trainings(predictor: AnyPredictor) -> TrainingCost:
+    """What the training of a model took; of an ensemble, one epoch of every member and the most
+    memory of any."""
+    costs = [
+        of_training(network.model.card.get("training", {}).get("curves", {}))
+        for network in _networks(predictor)
+    ]
+    seconds = [cost.seconds_per_epoch for cost in costs]
+    memory = [cost.peak_memory for cost in costs]
+    return TrainingCost(
+        None if None in seconds else sum(seconds), None if None in memory else max(memory)
+    )
 
 
 def measure(names: Sequence[str], rounds: int = ROUNDS) -> dict[str, Cost]:
@@ -111,7 +143,6 @@ def measure(names: Sequence[str], rounds: int = ROUNDS) -> dict[str, Cost]:
             **_percentiles("answer", answers[name]),
             images_per_second=1000 * BATCH / float(np.median(batches[name])),
             peak_memory=_peak_memory(name),
-            seconds_per_epoch=_seconds_per_epoch(predictor.model.card),
             rounds=rounds,
             threads=min(4, os.cpu_count() or 1),
             processor=processor(),
@@ -204,18 +235,13 @@ def _percentiles(what: str, milliseconds: list[float]) -> dict[str, float]:
     return {f"{what}_p50": float(median), f"{what}_p95": float(late)}
 
 
-def _seconds_per_epoch(card: dict) -> float | None:
-    return card.get("training", {}).get("seconds_per_epoch")
-
-
 _ONE_ANSWER = """
-import json, resource, sys
+import sys
 import numpy as np
 from dermsa.inference.ensemble import open_predictor
-predictor = open_predictor(sys.argv[1])
-predictor.diagnose([np.zeros((450, 600, 3), np.uint8)])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps(peak * (1 if sys.platform == "darwin" else 1024)))
+from dermsa.memory import peak_memory
+open_predictor(sys.argv[1]).diagnose([np.zeros((450, 600, 3), np.uint8)])
+print(peak_memory())
 """
 
 
@@ -230,4 +256,4 @@ def _peak_memory(name: str) -> int:
     )
     if done.returncode:
         raise RuntimeError(f"{name} cannot be opened alone: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout)
+    return int(done.stdout)

@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dermsa.evaluation import statistics
+from dermsa.evaluation import statistics, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
-from dermsa.evaluation.cost import Cost
+from dermsa.evaluation.cost import Cost, TrainingCost
 from dermsa.evaluation.metrics import SUM_TOLERANCE, Predictions
 from dermsa.evaluation.statistics import Estimate, Interval
 from dermsa.evaluation.subgroups import Group
@@ -41,7 +41,7 @@ PREDICTIONS = "predictions.csv"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples.npz"
 RUN_WEIGHTS = "best.weights.h5"
-FORMAT = 1
+FORMAT = 2
 CASE_COLUMNS = (
     "image_id", "lesion_id", "truth", "age", "sex", "localization", "dx_type", "source",
 )  # fmt: skip
@@ -59,7 +59,7 @@ class Evaluation:
 
     Attributes:
         model: Name of the model, or id of the run.
-        kind: "model" or "run".
+        kind: "model", "run" or "file" (see `measured_elsewhere`).
         served: What was measured, down to its hashes: from `served_form`.
         dataset: Name of the data set, or of the folder of photos.
         protocol: A key of `splits.PROTOCOLS`, or "none" for a folder of photos.
@@ -75,6 +75,7 @@ class Evaluation:
         groups: Figures by sex, age, site, confirmation and source.
         attention: How good the maps are; None where it was not measured.
         cost: Size and speed; None where it was not measured.
+        training: What the training took; None where that is not known.
         notes: Sentences that a reader has to know.
     """
 
@@ -94,6 +95,7 @@ class Evaluation:
     groups: tuple[Group, ...] = ()
     attention: AttentionQuality | None = None
     cost: Cost | None = None
+    training: TrainingCost | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -180,13 +182,10 @@ def sources() -> tuple[Source, ...]:
     found = []
     for name in store.model_names():
         folder = store.weights_folder() / name
-        found.append(Source(name, "model", folder, _missing(folder, _measure_again(name))))
+        found.append(Source(name, "model", folder, _missing(folder, "model")))
     configs = sorted(runs_folder().glob("*/config.json"), reverse=True)
     for folder in (path.parent for path in configs):
-        problem = _missing(
-            folder, f"Make a model of it: python -m dermsa export {folder.name} --name NAME"
-        )
-        found.append(Source(folder.name, "run", folder, problem))
+        found.append(Source(folder.name, "run", folder, _missing(folder, "run")))
     return tuple(found)
 
 
@@ -202,13 +201,19 @@ def open_source(name: str) -> Evaluation:
     raise EvaluationError(f"There is no model or run {str(name)[:60]!r}.")
 
 
-def _missing(folder: Path, remedy: str) -> str:
+def _missing(folder: Path, kind: str) -> str:
+    """Why there is no evaluation and what to do; "" where there is one."""
     if (folder / EVALUATION).is_file():
         return ""
-    return f"{folder.name} has not been measured yet. {remedy}"
+    if kind == "run" and not (folder / RUN_WEIGHTS).is_file():
+        return f"{folder.name} has finished no epoch yet."
+    return f"{folder.name} has not been measured yet. {_remedy(kind, folder.name)}"
 
 
-def _measure_again(name: str) -> str:
+def _remedy(kind: str, name: str) -> str:
+    """How to get an evaluation, with a command at its end."""
+    if kind == "run":
+        return f"Make a model of it: python -m dermsa export {name} --name NAME"
     return f"Measure it: python -m dermsa evaluate --model {name} --save"
 
 
@@ -238,7 +243,7 @@ def load(folder: Path) -> Evaluation:
             and what to do.
     """
     about = _read_json(folder)
-    remedy = _measure_again(folder.name) if about["kind"] == "model" else "Evaluate the run again."
+    remedy = _remedy(about["kind"], folder.name)
     contents = {}
     for name, sha256 in about["files"].items():
         try:
@@ -288,6 +293,56 @@ def read_predictions(
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} cannot be read: {error}") from None
     return parse_predictions(text, path, classes, malignant)
+
+
+def measured_elsewhere(
+    path: Path, like: Evaluation, samples: int = statistics.SAMPLES
+) -> Evaluation:
+    """The evaluation of predictions that another program made for the cases of an evaluation.
+
+    Args:
+        path: See `read_predictions`; a row for every case of `like`, in any order.
+        like: What it is to be compared with; says which lesion a case shows, and all else that is
+            known of it.
+        samples: Bootstrap samples.
+
+    Raises:
+        EvaluationError: What is wrong with it, or which cases are missing or not the same.
+    """
+    theirs, _ = read_predictions(path, like.classes, like.predictions.malignant)
+    ours = like.predictions
+    for one, other, what in (
+        (ours, theirs, f"lacks {{}} of the {like.images:,} cases of {like.model}"),
+        (theirs, ours, f"has {{}} cases that {like.model} was not measured on"),
+    ):
+        if len(missing := np.setdiff1d(one.case_ids, other.case_ids)):
+            raise EvaluationError(
+                f"{path} {what.format(f'{len(missing):,}')}, for example {missing[0]}."
+            )
+    rows = pd.Index(theirs.case_ids).get_indexer(ours.case_ids)
+    theirs = dataclasses.replace(theirs.subset(rows), lesion_ids=ours.lesion_ids)
+    if len(differ := np.flatnonzero(theirs.truth != ours.truth)):
+        raise EvaluationError(
+            f"{path} has another truth than {like.model} for {len(differ):,} images, for example "
+            f"{ours.case_ids[differ[0]]}."
+        )
+    name = Path(path).stem
+    return dataclasses.replace(
+        like,
+        model=name,
+        kind="file",
+        served={Path(path).name: store.sha256_of(Path(path).read_bytes())},
+        sentence=f"{name}: the predictions in {path} for the {like.images:,} cases of "
+        f"{like.model}. Whether they were made with any of these lesions in training is not "
+        "known.",
+        predictions=theirs,
+        leaked_share=None,
+        groups=subgroups.measure(theirs, like.cases, samples),
+        attention=None,
+        cost=None,
+        training=None,
+        **figures(theirs, samples),
+    )
 
 
 def parse_predictions(
@@ -429,6 +484,7 @@ def as_dict(evaluation: Evaluation) -> dict:
         "groups": [group.as_dict() for group in evaluation.groups],
         "attention": evaluation.attention and evaluation.attention.as_dict(),
         "cost": evaluation.cost and dataclasses.asdict(evaluation.cost),
+        "training": evaluation.training and dataclasses.asdict(evaluation.training),
     }
 
 
@@ -454,6 +510,7 @@ def _from_dict(
         groups=tuple(Group.from_dict(group) for group in about["groups"]),
         attention=AttentionQuality.from_dict(about["attention"]) if about["attention"] else None,
         cost=Cost(**about["cost"]) if about["cost"] else None,
+        training=TrainingCost(**about["training"]) if about["training"] else None,
         notes=tuple(about["notes"]),
     )
 
@@ -468,7 +525,10 @@ def _read_json(folder: Path) -> dict:
         raise EvaluationError(f"{path} is damaged: {error}") from None
     lacking = {"format", "kind", "files", "served", "classes", "malignant", "images"} - set(about)
     if lacking or about["format"] != FORMAT or not {PREDICTIONS, SAMPLES} <= set(about["files"]):
-        raise EvaluationError(f"{path} was written by another version; evaluate again.")
+        kind = "run" if (folder / "config.json").is_file() else "model"
+        raise EvaluationError(
+            f"{path} was written by another version. {_remedy(kind, folder.name)}"
+        )
     return about
 
 

@@ -39,6 +39,8 @@ class EnsemblePredictor(Answering):
     Attributes:
         members: One `Predictor` each, in the order of the card.
         weights: float64 `(members,)`, sum 1.
+        explaining: The member whose maps, logits and sums its answers show: the heaviest, among
+            those that explain the most where not all of them have an attention map and a sum.
 
     Raises:
         ModelError: A member cannot be run.
@@ -48,22 +50,20 @@ class EnsemblePredictor(Answering):
         super().__init__(model)
         self.members = tuple(Predictor(member.model, threads) for member in model.members)
         self.weights = np.array([member.weight for member in model.members])
+        explains = [len(member.engine.outputs) for member in self.members]
+        best = max(range(len(explains)), key=lambda k: (explains[k], self.weights[k]))
+        self.explaining = self.members[best]
 
     def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
         """The answer for one lesion; see `Predictor.diagnose`.
 
         A mean of probabilities is no sum of evidence. Maps, logits and their parts are therefore
-        those of one member, which `Diagnosis.explained_by` names: the heaviest, among those that
-        explain the most where not all of them have an attention map and a sum.
+        those of the member `explaining`, which `Diagnosis.explained_by` names.
         """
         started = time.perf_counter()
         photos = [p if isinstance(p, np.ndarray) else images.load(p) for p in photos]
         answers = [member.diagnose(photos, patient) for member in self.members]
-        best = max(
-            range(len(answers)),
-            key=lambda k: (len(self.members[k].engine.outputs), self.weights[k]),
-        )
-        shown = answers[best]
+        shown = answers[self.members.index(self.explaining)]
         probabilities = self.probabilities(
             log_mean([answer.probabilities for answer in answers], self.weights)
         )

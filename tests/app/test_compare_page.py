@@ -1,6 +1,7 @@
 """What a researcher sees on the Compare page, without a browser."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dermsa import samples
 from dermsa.evaluation import compare, statistics
+from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent
@@ -76,6 +78,9 @@ def test_figures_carry_intervals_and_the_best_is_marked_only_where_it_holds(comp
         assert good.startswith(f"**{interval.value:.3f}** ★" if row.best == 0 else "0")
         assert f"{interval.low:.3f}" in good and f"{interval.high:.3f}" in good
         assert "★" not in table[POOR].iloc[list(rows).index(row)] or row.best == 1
+    melanomas = list(evaluations[GOOD].cases["truth"]).count("mel")
+    n = dict(zip(table.iloc[:, 0], table["n"], strict=True))
+    assert n["Sensitivity (recall): Melanoma"] == str(melanomas)
     assert any("InceptionResNetV2" in name for name in table.columns)
     assert "73.5 %" in text(compared)  # what the published figures mean
     assert compare.pairs(both, compare.Figure("recall", "mel"))[0].sentence in text(compared)
@@ -106,6 +111,35 @@ def test_an_unmeasured_model_says_how_to_measure_it(evaluations):
     page = opened(models=[GOOD, UNMEASURED])
     assert f"python -m dermsa evaluate --model {UNMEASURED} --save" in text(page)
     assert GOOD in page.table[0].value.columns
+
+
+def test_published_networks_without_weights_here_say_how_to_train_them(evaluations):
+    page = opened(models=[GOOD, POOR])
+    command = "`python -m dermsa train --preset sensors2022/{}/MD`"
+    assert command.format("InceptionResNetV2") in text(page)
+    here = json.loads((store.weights_folder() / GOOD / "card.json").read_text(encoding="utf-8"))
+    backbone = here["architecture"]["backbone"]
+    page.multiselect(key="papers").set_value([f"{backbone} (Sensors 2022)"]).run()
+    assert not page.exception and "no trained weights" not in text(page)
+
+
+def test_cost_names_what_is_known_of_training_and_of_published_models(compared):
+    look_at(compared, "Cost")
+    rows = next(table.value for table in compared.table if "File" in table.value.columns)
+    good, *published = rows.to_dict("records")  # the poor one was not measured
+    assert good["Model"] == GOOD
+    assert (good["Training, s/epoch"], good["Training memory"]) == ("110", "4.1 GB")
+    large = next(row for row in published if "MobileNetV3Large" in row["Model"])
+    assert large["Parameters"].startswith("*5.") and large["Training, s/epoch"]
+
+
+def test_a_chosen_run_that_is_gone_is_forgotten(evaluations, tmp_path, monkeypatch):
+    write_weights(tmp_path)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    page = opened(models=[GOOD, POOR])
+    shutil.rmtree(tmp_path / POOR)
+    page.run()
+    assert not page.exception and page.multiselect(key="models").value == [GOOD]
 
 
 def test_the_link_carries_the_selection(evaluations):

@@ -30,7 +30,7 @@ def compare_address(browser, tmp_path_factory, synthetic_data, synthetic_dataset
 def compare_page(browser, compare_address):
     page = browser.new_page(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
     page.set_default_timeout(90_000)
-    page.goto(f"{compare_address}?models={GOOD}&models={POOR}")
+    page.goto(f"{compare_address}?models={GOOD}")
     page.get_by_text("Found among all others").wait_for()
     yield page
     page.close()
@@ -46,10 +46,23 @@ def look_at(page, view: str) -> None:
     page.get_by_role("radio", name=view, exact=True).click()
 
 
+def choose_model(page, name: str) -> None:
+    page.get_by_role("combobox", name="Models and runs").fill(name)
+    page.get_by_role("option", name=name, exact=True).click()
+    page.get_by_role("columnheader", name=name).first.wait_for()
+
+
 def download(page, name: str) -> str:
     with page.expect_download() as started:
         page.get_by_role("button", name=name).click()
     return started.value.path().read_text(encoding="utf-8")
+
+
+def save_figure(page, figure: str) -> tuple[str, bytes]:
+    """Name and content of the file that the camera of a figure gives."""
+    with page.expect_download() as started:
+        page.locator(f".st-key-figure-{figure} .modebar-btn").click()
+    return started.value.suggested_filename, started.value.path().read_bytes()
 
 
 def test_a_researcher_compares_two_models(compare_page, tmp_path):
@@ -57,7 +70,17 @@ def test_a_researcher_compares_two_models(compare_page, tmp_path):
     # The link was the first thing that this server was asked for, and has its frame all the same.
     assert page.get_by_text("not a medical device").is_visible()
     page.locator(".js-plotly-plot .scatterlayer").first.wait_for(state="attached")
+    choose_model(page, POOR)
     settle(page)
+
+    # Figures are saved as drawings or as pictures.
+    name, drawing = save_figure(page, "curves")
+    assert name == "dermsa-curves.svg" and drawing.startswith(b"<svg")
+    assert GOOD.encode() in drawing and POOR.encode() in drawing
+    page.get_by_role("radio", name="PNG").click()
+    settle(page)
+    name, picture = save_figure(page, "curves")
+    assert name == "dermsa-curves.png" and picture.startswith(b"\x89PNG")
 
     # A case opens to its photo and the maps of both models.
     look_at(page, "Cases")
@@ -88,13 +111,15 @@ def test_a_researcher_compares_two_models(compare_page, tmp_path):
     assert page.get_by_role("cell", name=re.compile(f"{float(value):.3f}")).first.is_visible()
 
     # The address has all of it for a colleague.
-    assert f"models={GOOD}" in page.url and "view=One" in page.url
+    for part in (f"models={GOOD}", f"models={POOR}", "view=One"):
+        assert part in page.url
 
 
 def test_nothing_is_cut_off_on_a_tablet(compare_page):
     page = compare_page
+    choose_model(page, POOR)
     page.set_viewport_size({"width": 820, "height": 1180})
-    for view in ("Curves", "Diagnoses", "Cost"):
+    for view in ("Curves", "Diagnoses", "Differences", "Cost", "Groups", "Attention"):
         look_at(page, view)
         settle(page)
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
@@ -105,7 +130,8 @@ def test_nothing_is_cut_off_on_a_tablet(compare_page):
                 const frame = plot.getBoundingClientRect();
                 return [...plot.querySelectorAll('text')].filter(text => {
                     const box = text.getBoundingClientRect();
-                    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+                    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1
+                        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
                 }).map(text => text.textContent);
             })"""
         )

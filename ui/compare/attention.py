@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dermsa import plots_compare
-from dermsa.comparison import Chosen, cell
+from dermsa.comparison import Chosen, cell, map_figures
 from dermsa.evaluation import attention_quality
 from dermsa.evaluation.record import Evaluation
 from dermsa.plots import percent
@@ -20,12 +20,11 @@ def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
     if not measured:
         st.info(
             "The maps of these models were not measured; that needs the lesion masks of HAM10000. "
-            "`python -m dermsa evaluate --model NAME --save` measures them where the masks are.",
+            "`python -m dermsa evaluate --all --save` measures them where the masks are.",
             icon=":material/center_focus_strong:",
         )
         return
-    left, right = st.columns([2, 1], gap="medium")
-    measure = left.segmented_control(
+    measure = st.segmented_control(
         "Measure",
         list(attention_quality.MEASURES),
         format_func=attention_quality.MEASURES.get,
@@ -33,36 +32,40 @@ def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
         required=True,
         key="map-measure",
     )
-    of_class = right.selectbox(
-        "Lesions",
+    of_class = st.selectbox(
+        "Of lesions that are",
         [None, *chosen.classes],
-        format_func=lambda code: NAMES.get(code, code) if code else "All",
+        format_func=lambda code: NAMES.get(code, code) if code else "Any diagnosis",
         key="map-class",
+        width=360,
     )
-    figures = chosen.by_label(
-        lambda one: {
-            title: found.measures[measure]
-            for kind, title in attention_quality.KINDS.items()
-            if one.attention
-            and (found := one.attention.of(kind, of_class))
-            and measure in found.measures
-        }
-    )
+    figures = map_figures(chosen, measure, of_class)
     title = attention_quality.MEASURES[measure]
     show_figure(
         plots_compare.interval_rows(figures, title),
         plots_compare.describe(title, figures),
         "attention",
     )
-    area = measured[0].attention.lesion_area
-    st.caption(
-        f"Measured on {measured[0].attention.images:,} photos with a lesion mask, deletion and "
-        f"insertion on {measured[0].attention.curve_images:,}. The lesions cover "
-        f"{percent(area.value)} of the photos, which is what an even map would score in the first "
-        "measure; “centre of the photo” is a blob in the middle, which explains nothing."
-    )
+    say_what_was_measured(chosen, measured)
+    show_agreement(chosen, measured, of_class)
     show_removal(chosen)
-    show_agreement(chosen, measured)
+
+
+def say_what_was_measured(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+    of = measured[0].attention
+    shown = [
+        f"{chosen.labels[one.model]} shows the maps of its member {one.attention.network}, so "
+        "these are its figures. "
+        for one in measured
+        if one.attention.network != one.model
+    ]
+    st.caption(
+        "".join(shown)
+        + f"Measured on {of.images:,} photos with a lesion mask, deletion and insertion on "
+        f"{of.curve_images:,}; 95 % intervals, bootstrap over lesions. The lesions cover "
+        f"{percent(of.lesion_area.value)} of the photos, which is what an even map would score in "
+        "the first measure; “centre of the photo” is a blob in the middle, which explains nothing."
+    )
 
 
 def show_removal(chosen: Chosen) -> None:
@@ -96,19 +99,24 @@ def show_removal(chosen: Chosen) -> None:
     )
 
 
-def show_agreement(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+def show_agreement(chosen: Chosen, measured: Sequence[Evaluation], of_class: str | None) -> None:
     kinds = attention_quality.KINDS
-    by_pair = {
-        (one.first, one.second): one
-        for one in measured[0].attention.agreements
-        if one.of_class is None
+    own = {
+        one.model: {
+            (of.first, of.second): of.correlation
+            for of in one.attention.agreements
+            if of.of_class == of_class
+        }
+        for one in measured
     }
-    table = {"Agreement of the maps": [f"{kinds[a]} and {kinds[b]}" for a, b in by_pair]}
-    for one in measured:
-        own = {(a.first, a.second): a for a in one.attention.agreements if a.of_class is None}
-        table[chosen.labels[one.model]] = [
-            cell(own[pair].correlation) if pair in own else "" for pair in by_pair
-        ]
-    if by_pair:
-        st.table(table, border="horizontal", hide_index=True)
-        st.caption("Rank correlation over the positions of a photo, 1 where two maps agree.")
+    pairs = list(dict.fromkeys(pair for of in own.values() for pair in of))
+    if not pairs:
+        return
+    table = {"Agreement of the maps": [f"{kinds[a]} and {kinds[b]}" for a, b in pairs]}
+    for model, of in own.items():
+        table[chosen.labels[model]] = [cell(of[pair]) if pair in of else "" for pair in pairs]
+    st.table(table, border="horizontal", hide_index=True)
+    n = next(interval.n for of in own.values() for interval in of.values())
+    st.caption(
+        f"Rank correlation over the positions of a photo, 1 where two maps agree; n = {n:,}."
+    )

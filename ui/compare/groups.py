@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import streamlit as st
 
 from dermsa import plots_compare
-from dermsa.comparison import Chosen
+from dermsa.comparison import Chosen, grouped
 from dermsa.evaluation import subgroups
 from ui.figures import show_figure
 
@@ -35,25 +34,13 @@ def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
         key="group-figure",
     )
     groups = [group for group in first.groups if group.property == property_]
-    titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
-    figures = chosen.by_label(
-        lambda one: {
-            titles[group.value]: group.intervals[metric]
-            for group in one.groups
-            if group.property == property_
-            and metric in group.intervals
-            and math.isfinite(group.intervals[metric].value)
-        }
-    )
-    small = [titles[group.value] for group in groups if group.small]
-    defined = [title for title in titles.values() if any(title in of for of in figures.values())]
+    found = grouped(chosen, groups, metric)
     title = subgroups.TITLES[metric]
-    figure = plots_compare.interval_rows(figures, title, small, defined)
-    show_figure(figure, plots_compare.describe(title, figures), "groups")
-    missing = [title for title in titles.values() if title not in defined]
+    figure = plots_compare.interval_rows(found.figures, title, found.small, found.shown)
+    show_figure(figure, plots_compare.describe(title, found.figures), "groups")
     st.caption(
-        f"Grey: fewer than {subgroups.SMALL} lesions. "
-        + (f"Not defined for: {'; '.join(missing)}. " if missing else "")
+        f"Grey: fewer than {subgroups.SMALL} lesions. 95 % intervals, bootstrap over lesions. "
+        + (f"Not defined for: {'; '.join(found.missing)}. " if found.missing else "")
         + "Groups differ in their mix of diagnoses, which moves these figures, too:"
     )
     mix = {"Group": [group.value.capitalize() for group in groups]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dermsa.comparison import published_models
+from dermsa.comparison import published_models, with_code
 from dermsa.evaluation import compare, record
 from dermsa.evaluation.record import Evaluation, EvaluationError, Source
 from dermsa.inference import store
@@ -33,6 +33,8 @@ def ask_what_to_compare() -> tuple[list[Source], list[str]]:
                 f"The link also names {', '.join(strange)}, which are not on this machine.",
                 icon=":material/link_off:",
             )
+    # A run may have been deleted since it was chosen.
+    st.session_state.models = [name for name in st.session_state.models if name in found]
     left, right = st.columns([1.6, 1], gap="medium")
     names = left.multiselect(
         "Models and runs",
@@ -66,14 +68,14 @@ def read_evaluations(sources: Sequence[Source]) -> tuple[tuple[Evaluation, ...],
     evaluations, stamps = [], []
     for source in sources:
         if source.problem:
-            st.info(source.problem, icon=":material/straighten:")
+            st.info(with_code(source.problem), icon=":material/straighten:")
             continue
         digest = stamp(source.folder)
         try:
             evaluations.append(evaluation(str(source.folder), digest))
             stamps.append(digest)
         except EvaluationError as error:
-            st.error(str(error), icon=":material/block:")
+            st.error(with_code(str(error)), icon=":material/block:")
     return tuple(evaluations), "-".join(stamps)
 
 

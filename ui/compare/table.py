@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import streamlit as st
@@ -12,12 +13,16 @@ from dermsa.comparison import (
     caveats,
     cell,
     in_short,
+    n_text,
+    not_trained,
     on_these_data,
     published_models,
     what_was_tested,
+    with_code,
 )
 from dermsa.evaluation import compare
 from dermsa.evaluation.compare import Figure
+from dermsa.inference import store
 from dermsa.plots import percent
 from dermsa.plots_compare import printed_text
 
@@ -53,9 +58,12 @@ def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
     marks = f"{BEST_MARK} better than every other one beyond chance. "
     st.caption(
         (marks if len(chosen.evaluations) > 1 else "")
-        + f"Brackets: 95 % interval, bootstrap over {first.lesions:,} lesions. "
+        + "n: photos that a figure rests on. Brackets: 95 % interval, bootstrap over "
+        + f"{first.lesions:,} lesions. "
         + " ".join(caveats(shown))
     )
+    for sentence in not_trained(papers, trained_backbones()):
+        st.caption(with_code(sentence))
     if len(chosen.evaluations) > 1:
         figures = (Figure("recall", "mel"), Figure("macro_recall"))
         st.markdown(
@@ -67,8 +75,20 @@ def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
         )
 
 
+def trained_backbones() -> set[str]:
+    """Of all networks in `weights/`; cards that cannot be read count as none."""
+    found = set()
+    for name in store.model_names():
+        with contextlib.suppress(store.ModelError):
+            found.add(store.read_card(name).get("architecture", {}).get("backbone"))
+    return found
+
+
 def write_table(chosen: Chosen, rows: Sequence[compare.Row], papers: Sequence[str]) -> None:
-    columns = {"": [row.figure.title for row in rows]}
+    columns = {
+        "": [row.figure.title for row in rows],
+        "n": [n_text(row.intervals) for row in rows],
+    }
     for place, one in enumerate(chosen.evaluations):
         columns[chosen.labels[one.model]] = [
             cell(row.intervals[place], best=row.best == place) for row in rows
