@@ -138,6 +138,28 @@ def test_a_run_is_assessed_from_what_it_says(synthetic_dataset, tmp_path):
         assert f"({expected.share_of_images:.1%}) show lesions that training" in evaluation.sentence
 
 
+def test_a_model_is_measured_under_another_protocol(synthetic_data, synthetic_dataset, tmp_path):
+    split = splits.draw(synthetic_dataset, "lesion")
+    source = store.weights_folder() / MODEL
+    shutil.copytree(source, tmp_path / MODEL)
+    card = store.read_card(MODEL)
+    card["protocol"] |= {"name": "lesion", "seed": 0, "sha256": split.sha256}
+    (tmp_path / MODEL / store.CARD).write_text(json.dumps(card))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+        measured = assess_model(
+            MODEL, data=synthetic_data, protocol="image-90-10", samples=20, progress=False
+        )
+    tested = splits.draw(synthetic_dataset, "image-90-10").rows(synthetic_dataset, "test")
+    trained = split.rows(synthetic_dataset, "train")
+    lesions = synthetic_dataset.table["lesion_id"]
+    shared = np.isin(lesions.iloc[tested], lesions.iloc[trained])
+    assert shared.any() and measured.leaked_share == shared.mean()
+    assert measured.protocol == "image-90-10" and measured.images == len(tested)
+    assert "It was trained under lesion." in measured.sentence
+    assert f"{shared.sum()} of these images ({shared.mean():.1%}) show" in measured.sentence
+
+
 # --- compare on the command line ----------------------------------------------------------------
 
 

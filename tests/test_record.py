@@ -186,7 +186,7 @@ def theirs(evaluation, tmp_path, **more):
 def test_predictions_of_another_program_are_put_beside_ours(tmp_path):
     ours, other = drawn_evaluation("Ours"), drawn_evaluation("Other", 0.6, seed=2)
     path, _ = theirs(other, tmp_path)
-    read = record.measured_elsewhere(path, ours, samples=200)
+    read = record.measured_elsewhere(path, ours)
     assert read.model == "theirs" and read.leaked_share is None
     assert "not known" in read.sentence
     assert read.interval("macro_recall") == other.interval("macro_recall")  # lesions are known
@@ -214,7 +214,7 @@ def test_predictions_of_other_cases_are_refused(tmp_path, spoil, sentence):
     path, table = theirs(ours, tmp_path)
     spoil(table).to_csv(path, index=False)
     with pytest.raises(EvaluationError, match=sentence):
-        record.measured_elsewhere(path, ours, samples=20)
+        record.measured_elsewhere(path, ours)
 
 
 def test_an_empty_class_is_told():

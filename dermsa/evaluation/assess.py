@@ -57,17 +57,23 @@ def assess_model(
     part: str = "test",
     data: Path | None = None,
     *,
+    protocol: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
     attention: bool = True,
     cost: Cost | None = None,
     samples: int = SAMPLES,
     progress: bool = True,
 ) -> Evaluation:
-    """Everything that can be measured of a model on a part of its own split.
+    """Everything that can be measured of a model on a part of its own split, or of another.
 
     Args:
         name: A model in `weights/`; None for the default one.
         part: "validation" or "test".
         data: The folder of the data sets; None for `data_root()`.
+        protocol: A key of `splits.PROTOCOLS`, whose cases to take instead; its leaks are those
+            from the model's own training.
+        seed, fold: Of the protocol.
         attention: Whether its maps are measured, too, where the photos have lesion masks; of an
             ensemble, those of the member that it shows. It takes about as long as everything
             else.
@@ -79,7 +85,7 @@ def assess_model(
         ModelError: No such model.
         DatasetError: No data, or not those the model was split on.
     """
-    of = subject(name, part, data)
+    of = subject(name, part, data, protocol, seed, fold)
     predictions = predict_rows(of.predictor, of.dataset, of.rows)
     cases = _cases_of(of.dataset.table.iloc[of.rows])
     evaluation = _computed(
@@ -122,6 +128,7 @@ def assess_run(
     """
     rows = split.rows(dataset, part)
     weights = (folder / record.RUN_WEIGHTS).read_bytes()
+    seen = leaked(dataset, split, rows)
     return _computed(
         folder.name,
         "run",
@@ -133,8 +140,8 @@ def assess_run(
         protocol=split.protocol,
         part=part,
         split_sha256=split.sha256,
-        sentence=sentence(folder.name, dataset, split, part, rows),
-        leaked_share=float(leaked(dataset, split, rows).mean()),
+        sentence=sentence(folder.name, dataset, split, part, rows, seen),
+        leaked_share=float(seen.mean()),
         training=_training(folder / "metrics.csv"),
     )
 

@@ -24,10 +24,12 @@ class Subject:
 
     Attributes:
         predictor: The opened model.
-        dataset: The data set that its card names.
-        split: As it was drawn for the training; the hashes agree.
+        dataset: The data set that the cases are of.
+        split: Says which cases these are: the model's own split, or another protocol's.
         part: "validation" or "test".
         rows: Of the part, in `dataset.table`.
+        leaked: bool, one a row: whether the model's training part has a photo of its lesion.
+        sentence: What is tested on what, for the first line of every report.
     """
 
     predictor: AnyPredictor
@@ -35,17 +37,47 @@ class Subject:
     split: splits.Split
     part: str
     rows: np.ndarray
+    leaked: np.ndarray
+    sentence: str
 
-    @property
-    def leaked(self) -> np.ndarray:
-        """See `leaked`."""
-        return leaked(self.dataset, self.split, self.rows)
 
-    @property
-    def sentence(self) -> str:
-        """See `sentence`."""
-        name = self.predictor.model.name
-        return sentence(name, self.dataset, self.split, self.part, self.rows)
+def subject(
+    name: str | None,
+    part: str = "test",
+    data: Path | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+    fold: int = 0,
+) -> Subject:
+    """Opens a model and finds the cases of a part.
+
+    Args:
+        name: A model in `weights/`; None for the default one.
+        part: "validation" or "test".
+        data: The folder of the data sets; None for `data_root()`.
+        protocol: A key of `splits.PROTOCOLS`, whose cases to take; None for the model's own split.
+        seed, fold: Of the protocol.
+
+    Raises:
+        ModelError: No such model.
+        DatasetError: No data, not those the model was split on, or the protocol does not fit them.
+    """
+    predictor = open_predictor(name)
+    card = predictor.model.card
+    own = registry.read(card["data"]["name"], data)
+    trained = split_of(card, own)
+    dataset, split = own, trained
+    if protocol:
+        dataset = registry.read("isic2018", data) if protocol == "isic2018" else own
+        split = splits.draw(dataset, protocol, seed, fold)
+    if dataset.classes != predictor.classes:
+        raise DatasetError(f"{predictor.model.name} knows other diagnoses than {dataset.name}.")
+    rows = split.rows(dataset, part)
+    seen = own.table["lesion_id"].iloc[trained.rows(own, "train")]
+    leaked = dataset.table["lesion_id"].iloc[rows].isin(set(seen)).to_numpy()
+    under = trained.protocol if split.sha256 != trained.sha256 else ""
+    words = sentence(predictor.model.name, dataset, split, part, rows, leaked, under)
+    return Subject(predictor, dataset, split, part, rows, leaked, words)
 
 
 def leaked(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> np.ndarray:
@@ -55,40 +87,35 @@ def leaked(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> np.ndarra
     return lesions.iloc[rows].isin(trained).to_numpy()
 
 
-def sentence(name: str, dataset: Dataset, split: splits.Split, part: str, rows: np.ndarray) -> str:
-    """What is tested on what, for the first line of every report."""
+def sentence(
+    name: str,
+    dataset: Dataset,
+    split: splits.Split,
+    part: str,
+    rows: np.ndarray,
+    leaked: np.ndarray,
+    trained_under: str = "",
+) -> str:
+    """What is tested on what, for the first line of every report.
+
+    Args:
+        leaked: bool `(n,)`, of the rows.
+        trained_under: The protocol of the training, where it was another split.
+    """
     lesions = dataset.table["lesion_id"].iloc[rows].nunique()
-    shared = int(leaked(dataset, split, rows).sum())
+    shared = int(leaked.sum())
     leak = (
         f"{shared} of these images ({shared / len(rows):.1%}) show lesions that training images "
         "show, too: the figures are too good."
         if shared
         else "No lesion is shared with training."
     )
+    trained = f" It was trained under {trained_under}." if trained_under else ""
     return (
         f"{name} on {len(rows)} {part} images of {lesions} lesions of {dataset.name}, protocol "
-        f"{split.protocol}: {splits.PROTOCOLS[split.protocol]} {leak} Intervals: 95 %, bootstrap "
-        "over lesions."
+        f"{split.protocol}: {splits.PROTOCOLS[split.protocol]}{trained} {leak} Intervals: 95 %, "
+        "bootstrap over lesions."
     )
-
-
-def subject(name: str | None, part: str = "test", data: Path | None = None) -> Subject:
-    """Opens a model and finds the cases of a part of its own split.
-
-    Args:
-        name: A model in `weights/`; None for the default one.
-        part: "validation" or "test".
-        data: The folder of the data sets; None for `data_root()`.
-
-    Raises:
-        ModelError: No such model.
-        DatasetError: No data, or not those the model was split on.
-    """
-    predictor = open_predictor(name)
-    card = predictor.model.card
-    dataset = registry.read(card["data"]["name"], data)
-    split = split_of(card, dataset)
-    return Subject(predictor, dataset, split, part, split.rows(dataset, part))
 
 
 def split_of(card: dict, dataset: Dataset) -> splits.Split:

@@ -295,16 +295,13 @@ def read_predictions(
     return parse_predictions(text, path, classes, malignant)
 
 
-def measured_elsewhere(
-    path: Path, like: Evaluation, samples: int = statistics.SAMPLES
-) -> Evaluation:
+def measured_elsewhere(path: Path, like: Evaluation) -> Evaluation:
     """The evaluation of predictions that another program made for the cases of an evaluation.
 
     Args:
         path: See `read_predictions`; a row for every case of `like`, in any order.
         like: What it is to be compared with; says which lesion a case shows, and all else that is
-            known of it.
-        samples: Bootstrap samples.
+            known of it. As many bootstrap samples are drawn as it has.
 
     Raises:
         EvaluationError: What is wrong with it, or which cases are missing or not the same.
@@ -326,7 +323,7 @@ def measured_elsewhere(
             f"{path} has another truth than {like.model} for {len(differ):,} images, for example "
             f"{ours.case_ids[differ[0]]}."
         )
-    name = Path(path).stem
+    name, samples = Path(path).stem, len(next(iter(like.drawn.values())))
     return dataclasses.replace(
         like,
         model=name,
