@@ -93,13 +93,13 @@ def test_the_images_may_lie_in_the_two_folders_of_the_download(folder, synthetic
 
 def test_the_tab_separated_table_of_the_dataverse_is_read_too(folder, synthetic_dataset):
     path = folder / "HAM10000_metadata.csv"
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(path, keep_default_na=False).assign(dataset="vidir_modern")
     table.to_csv(folder / "HAM10000_metadata.tab", sep="\t", index=False)
     path.unlink()
     columns = ["image_id", "dx", "age", "sex"]
-    pd.testing.assert_frame_equal(
-        ham10000.read(folder).table[columns], synthetic_dataset.table[columns]
-    )
+    read = ham10000.read(folder).table
+    pd.testing.assert_frame_equal(read[columns], synthetic_dataset.table[columns])
+    assert set(read["source"]) == {"vidir_modern"}  # it names the collections, which ours do not
 
 
 def test_values_outside_the_lists_become_unknown(folder):

@@ -28,8 +28,9 @@ class Dataset:
         name: What it is called in cards and reports; a key of `registry.DATASETS`.
         classes: Codes of the diagnoses, in the order of every probability vector.
         table: One row an image, sorted by `image_id`: `image_id`, `lesion_id`, `dx` (a code of
-            `classes`), `dx_type`, `age` (NaN where unknown), `sex`, `localization`, `path`; and
-            `official_part` where the publishers of the data divided them.
+            `classes`), `dx_type`, `age` (NaN where unknown), `sex`, `localization`, `path`; where
+            the publishers of the data name it `source`, whose collection the image is from, and
+            where they divided the data `official_part`.
     """
 
     name: str
@@ -108,9 +109,13 @@ def complete(name: str, classes: tuple[str, ...], listing: Listing) -> Dataset:
 
 
 def read_table(
-    path: Path, columns: tuple[str, ...], image_column: str = "image_id"
+    path: Path,
+    columns: tuple[str, ...],
+    image_column: str = "image_id",
+    optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """A comma or tab separated file, `image_column` renamed to `image_id`, sorted by it.
+    """The columns of a comma or tab separated file, those that are optional where they are there;
+    `image_column` renamed to `image_id`, sorted by it.
 
     Raises:
         DatasetError: It cannot be read, lacks one of the columns or repeats an image.
@@ -122,7 +127,8 @@ def read_table(
     lacking = [name for name in columns if name not in table.columns]
     if lacking:
         raise DatasetError(f"{path} lacks the column(s) {', '.join(lacking)}.")
-    table = table[list(columns)].rename(columns={image_column: "image_id"})
+    present = [name for name in optional if name in table.columns]
+    table = table[[*columns, *present]].rename(columns={image_column: "image_id"})
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise DatasetError(f"{path} lists the image {repeated} twice.")

@@ -94,7 +94,8 @@ def _folder(root: Path) -> Path:
 
 def _metadata(folder: Path) -> pd.DataFrame:
     path = next(folder / name for name in METADATA_NAMES if (folder / name).is_file())
-    table = known_patients(read_table(path, COLUMNS))
+    table = known_patients(read_table(path, COLUMNS, optional=("dataset",)))
+    table = table.rename(columns={"dataset": "source"})
     strange = sorted(map(str, set(table["dx"]) - set(HAM10000_CLASSES)))
     if strange:
         raise DatasetError(
