@@ -9,6 +9,7 @@ import types
 import zipfile
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -261,6 +262,18 @@ def test_an_unknown_file_is_refused_before_it_is_read(tmp_path):
     with pytest.raises(NotTheWeights, match="none of EfficientNetLite0"):
         convert(path, tmp_path / "out.weights.h5")
     assert not (tmp_path / "out.weights.h5").exists()
+
+
+def test_a_conversion_that_breaks_off_leaves_no_file(wheel, tmp_path, monkeypatch):
+    def half(network, path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save_weights", half)
+    out = tmp_path / "folder" / "lite0.weights.h5"
+    with pytest.raises(OSError, match="No space left"):
+        convert(wheel, out)
+    assert not list(out.parent.iterdir())
 
 
 def test_without_a_network_the_way_out_is_told(tmp_path, monkeypatch):

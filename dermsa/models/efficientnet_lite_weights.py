@@ -137,7 +137,12 @@ def convert(path: Path, out: Path, include_top: bool = False) -> Path:
     model = source.build(include_top=include_top)
     assign(model, read_state_dict(io.BytesIO(content)))
     out.parent.mkdir(parents=True, exist_ok=True)
-    model.save_weights(out)
+    partial = out.with_name(f".partial.{out.name}")  # of a name that Keras takes
+    try:
+        model.save_weights(partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
     return out
 
 
