@@ -13,13 +13,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from dermsa import images
-from dermsa.datasets import registry
+from dermsa.datasets import masks, registry
 from dermsa.datasets.dataset import Dataset, require_root
 from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
@@ -287,20 +286,16 @@ def _attention(
     network = of.predictor
     if isinstance(network, EnsemblePredictor):
         network = network.explaining
-    masks = registry.record(of.dataset.name).listing(require_root(data)).masks
+    mask_paths = registry.record(of.dataset.name).listing(require_root(data)).masks
     table = of.dataset.table
-    rows = of.rows[table["image_id"].iloc[of.rows].isin(masks).to_numpy()]
+    rows = of.rows[table["image_id"].iloc[of.rows].isin(mask_paths).to_numpy()]
     paths, ids = table["path"].to_numpy()[rows], table["image_id"].to_numpy()[rows]
     size = network.engine.input_size
 
     def look(case: int) -> tuple[np.ndarray, np.ndarray]:
-        mask = cv2.imread(masks[ids[case]], cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise ValueError(f"The lesion mask {masks[ids[case]]} cannot be read.")
-        return (
-            network.seen(images.load(paths[case])),
-            attention_quality.mask_as_seen(mask > 127, size),
-        )
+        photo = images.load(paths[case])
+        mask = masks.load(mask_paths[ids[case]], photo.shape[:2])
+        return network.seen(photo), attention_quality.mask_as_seen(mask, size)
 
     return attention_quality.measure(
         network,
