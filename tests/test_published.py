@@ -38,6 +38,20 @@ def one(**wanted):
             1655,
         ),
         ("usth2024_multimodel", "backbone=SEResNeXt101;variant=test", 0.825, None),
+        # Neither author's VGG16 is the textbook network, and they are two.
+        ("usth2024_multimodel", "backbone=ImprovedVGG16;variant=test", 0.687, None),
+        (
+            "datta2021_soft_attention",
+            "backbone=DattaVGG16;of_class=mel;metric=precision;variant=soft attention",
+            0.43,
+            34,
+        ),
+        (
+            "datta2021_soft_attention",
+            "backbone=DattaResNet34;metric=weighted_precision;variant=no attention",
+            0.857,
+            828,
+        ),
     ],
 )
 def test_figures_are_as_printed(table, which, value, n):

@@ -166,6 +166,7 @@ def require_root(folder: str | os.PathLike | None = None) -> Path:
     root = folder or data_root()
     if root is None:
         raise DatasetError(
-            "No data folder. Set DERMSA_DATA to the folder that holds ham10000/, or give --data."
+            "No data folder. Set DERMSA_DATA to the folder that holds the data sets' folders, such "
+            "as ham10000/, or give --data."
         )
     return Path(root)
