@@ -397,6 +397,20 @@ def test_under_mixed_precision_outputs_stay_whole_and_sums_close(photo_batch, he
         np.testing.assert_allclose(outputs["logits"], total, atol=1e-4)
 
 
+def test_bgr_is_what_the_backbone_sees_and_rgb_what_callers_hand_over(photo_batch):
+    """The papers' mistake, repeated inside the graph; whatever the backbone's own scaling."""
+    settings = {"input_size": (96, 160), "head": "global_pooling"}
+    for name in (SMALL, "VGG16"):
+        rgb = build_classifier(ClassifierConfig(name, **settings))
+        bgr = build_classifier(ClassifierConfig(name, channel_order="bgr", **settings))
+        bgr.set_weights(rgb.get_weights())
+        exchanged = photo_batch | {"image": photo_batch["image"][..., ::-1]}
+        expected = np.asarray(rgb(exchanged)["embedding"])
+        np.testing.assert_allclose(bgr(photo_batch)["embedding"], expected, rtol=1e-5, atol=1e-6)
+        other = np.asarray(bgr(exchanged)["embedding"])
+        assert np.abs(other - expected).max() > 0.01 * np.abs(expected).max()
+
+
 # --- the configuration ------------------------------------------------------------------------
 
 
@@ -411,6 +425,7 @@ def test_cards_and_runs_from_before_there_was_a_choice_of_branches_still_read():
     assert ClassifierConfig(SMALL, patient_branch=True) == ClassifierConfig(SMALL)
     without = ClassifierConfig(SMALL, patient_branch=False)
     assert without.patient_branch == "none"
+    assert without.channel_order == "rgb"  # nor of channel orders
 
 
 def test_a_network_that_goes_on_after_the_attention_takes_no_dense_512():
@@ -437,6 +452,7 @@ def test_sizes_that_a_network_cannot_take_are_refused_by_name(name):
         ({"head": "pooling"}, "no head 'pooling'. Did you mean global_pooling"),
         ({"kernel": "formulas"}, "no attention kernel 'formulas'. Did you mean formula"),
         ({"patient_branch": "gesert"}, "no patient branch 'gesert'. Did you mean gessert"),
+        ({"channel_order": "brg"}, "no channel order 'brg'. Did you mean .*bgr"),
         ({"attention_maps": 0}, "at least 1 attention map. Received: 0"),
         ({"dropout": 1.0}, "dropout rate from 0 to below 1. Received: 1.0"),
         ({"dropout": -0.1}, "dropout rate"),

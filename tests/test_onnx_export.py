@@ -17,7 +17,7 @@ VARIANTS = [
         for head in HEADS
         for branch in PATIENT_BRANCHES
     ),
-    {"backbone": "MobileNetV3Small", "kernel": "published", "attention_maps": 3},
+    {"backbone": "MobileNetV3Small", "kernel": "published", "channel_order": "bgr"},
     {"backbone": "MobileNetV3Small", "classes": ("mel", "nv", "sk")},
     {"backbone": "DattaResNet34", "cut": "published", "patient_branch": "gessert"},
 ]

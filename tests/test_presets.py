@@ -97,6 +97,10 @@ def test_the_regimes_differ_as_published():
     assert original.class_weights == "original"
     assert preset("datta2021/IRv2+SA").config().protocol == "datta-85-15"
     assert preset("datta2021/IRv2+SA/70-30").config().protocol == "datta-70-30"
+    orders = {name: preset(name).config().classifier.channel_order for name in PRESETS}
+    assert {name for name in orders if orders[name] == "bgr"} == {
+        name for name in PRESETS if name.startswith("sensors2022/")
+    }
     isic = preset("datta2021/isic2017/IRv2-12x12+SA").config()
     assert isic.classifier.classes == ("nv", "sk") and isic.dataset == "isic2017-nv-sk"
     assert isic.classifier.input_size != md.classifier.input_size == (299, 299)

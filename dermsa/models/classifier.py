@@ -87,7 +87,10 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
     record = backbones.backbone(config.backbone)
     image = keras.Input((*config.input_size, 3), name="image")
     patient = keras.Input((VECTOR_SIZE,), name="patient")
-    features = backbones.features(record, config.cut, image, weights)
+    pixels = image
+    if config.channel_order == "bgr":
+        pixels = backbones.ReverseChannels(name="bgr_taken_for_rgb")(image)
+    features = backbones.features(record, config.cut, pixels, weights)
 
     return keras.Model(
         [image, patient], head_outputs(config, features, patient), name=config.backbone

@@ -12,6 +12,7 @@ from dermsa.taxonomy import HAM10000_CLASSES
 
 HEADS = ("soft_attention", "global_pooling", "soft_attention_dense512")
 KERNELS = ("formula", "published")
+CHANNEL_ORDERS = ("rgb", "bgr")
 PATIENT_BRANCHES = ("none", "dense4096", "gessert")
 
 
@@ -46,6 +47,12 @@ class ClassifierConfig:
     input_size: tuple[int, int] | None = setting(
         None, "height and width in pixels (empty: the backbone's own)"
     )
+    channel_order: str = setting(
+        "rgb",
+        "of the pixels that the backbone is given; bgr repeats the runs that read their photos so "
+        "by mistake, and callers hand over RGB to either",
+        CHANNEL_ORDERS,
+    )
     classes: tuple[str, ...] = setting(HAM10000_CLASSES, "diagnoses, as the data set has them")
 
     def __post_init__(self) -> None:
@@ -63,6 +70,7 @@ class ClassifierConfig:
             ("head", self.head, HEADS),
             ("attention kernel", self.kernel, KERNELS),
             ("patient branch", self.patient_branch, PATIENT_BRANCHES),
+            ("channel order", self.channel_order, CHANNEL_ORDERS),
         ):
             if name not in known:
                 raise backbones.UnknownName(kind, name, known)

@@ -437,4 +437,5 @@ def _in_words(architecture: dict) -> str:
         f"{HEADS[architecture['head']]}{' and patient data' if patient else ''}, "
         f"{architecture['parameters']:,} parameters, {architecture['input_size'][0]} x "
         f"{architecture['input_size'][1]} pixels"
+        f"{', red and blue exchanged' if architecture.get('channel_order') == 'bgr' else ''}"
     )

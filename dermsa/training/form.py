@@ -16,6 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "backbone",
         "cut",
         "input_size",
+        "channel_order",
         "head",
         "kernel",
         "attention_maps",
