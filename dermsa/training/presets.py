@@ -58,8 +58,8 @@ DURATION = (
     "and 35. What chose the checkpoint is left open: here validation accuracy."
 )
 BGR = (
-    "The runs read photos as BGR by mistake, and so does this training, inside the network; with "
-    "--channel-order rgb it gets what the ImageNet weights expect."
+    "The runs read photos as BGR by mistake; here they are RGB, as the ImageNet weights expect. "
+    "--channel-order bgr repeats the mistake."
 )
 KERNEL = (
     "The code behind the figures has no gamma, and an attention kernel that sees three channels: "
@@ -79,14 +79,13 @@ class Regime:
     Attributes:
         about: One line.
         settings: Fields of `TrainingConfig` that differ from `PUBLISHED_TRAINING`.
-        patient_branch, channel_order: As in `ClassifierConfig`.
+        patient_branch: As in `ClassifierConfig`.
         notes: What its paper leaves open or did otherwise, a sentence or two each.
     """
 
     about: str
     settings: dict[str, Any]
     patient_branch: str = "none"
-    channel_order: str = "rgb"
     notes: tuple[str, ...] = ()
 
 
@@ -112,7 +111,6 @@ REGIMES: dict[str, Regime] = {
             "sampling": "over",
             "epoch_images": 18015,
         },
-        channel_order="bgr",
         notes=(
             "The 18,015 altered photos were made once; here as many are drawn anew every epoch.",
             BGR,
@@ -123,20 +121,17 @@ REGIMES: dict[str, Regime] = {
         "plain photos, patient data, balanced class weights",
         _METADATA,
         "dense4096",
-        "bgr",
         (BGR, DURATION),
     ),
     "MD, original weights": Regime(
         "plain photos, patient data, class weights that sum to 1",
         _METADATA | {"class_weights": "original"},
         "dense4096",
-        "bgr",
         (BGR, DURATION),
     ),
     "MD without patient data": Regime(
         "plain photos, balanced class weights",
         _METADATA,
-        channel_order="bgr",
         notes=("Whether these rows had class weights is left open: here balanced.", BGR, DURATION),
     ),
     "Datta": Regime(
@@ -203,7 +198,6 @@ class Preset:
             head=self.head,
             **({"kernel": "published", "initial_gamma": 1.0} if attends else {}),
             patient_branch=regime.patient_branch,
-            channel_order=regime.channel_order,
             dropout=0.5 if attends else 0.0,
             input_size=record.sizes_by_map[self.map_size] if self.map_size else None,
             classes=registry.record(settings.get("dataset", "ham10000")).classes,
