@@ -85,6 +85,24 @@ def test_the_optimiser_is_the_published_one(name):
     assert 25 <= config.early_stopping <= 35 and 250 <= config.epochs <= 500
 
 
+def test_the_regimes_differ_as_published():
+    md = preset("sensors2022/InceptionResNetV2/MD").config()
+    assert (md.augmentation, md.class_weights, md.sampling) == ("none", "balanced", "none")
+    assert (md.classifier.patient_branch, md.classifier.cut) == ("dense4096", "published")
+    ad = preset("sensors2022/InceptionResNetV2/AD").config()
+    assert (ad.augmentation, ad.class_weights, ad.sampling) == ("sensors2022", "none", "over")
+    assert (ad.classifier.patient_branch, ad.epoch_images) == ("none", 18015)
+    assert md.protocol == ad.protocol == "image-90-10"
+    original = preset("sensors2022/DenseNet201/MD/original-weights").config()
+    assert original.class_weights == "original"
+    assert preset("datta2021/IRv2+SA").config().protocol == "datta-85-15"
+    assert preset("datta2021/IRv2+SA/70-30").config().protocol == "datta-70-30"
+    isic = preset("datta2021/isic2017/IRv2-12x12+SA").config()
+    assert isic.classifier.classes == ("nv", "sk") and isic.dataset == "isic2017-nv-sk"
+    assert isic.classifier.input_size != md.classifier.input_size == (299, 299)
+    assert preset("usth2024/VGG16").config().augmentation == "usth2024"
+
+
 def test_no_preset_repeats_the_mix_up_of_channels():
     assert {preset(name).config().classifier.channel_order for name in PRESETS} == {"rgb"}
     told = {name for name in PRESETS if "as BGR by mistake" in " ".join(preset(name).notes)}
@@ -135,7 +153,7 @@ def test_an_unknown_name_gets_the_nearest(command, capsys):
 
 
 def test_train_takes_a_preset_and_what_is_given_besides(synthetic_data, tmp_path, monkeypatch):
-    def finish(run, data):  # training itself is tested with the trainer
+    def finish(run, data, wait):  # training itself is tested with the trainer
         run.claim()
         run.update(state="finished", epoch=1)
 

@@ -1,0 +1,147 @@
+"""Trainings from the command line: where a configuration comes from, sweeps, and looking after."""
+
+import json
+
+import pytest
+
+from dermsa.cli import main
+from dermsa.training import launcher, runs
+from dermsa.training.config import TrainingConfig
+from dermsa.training.runs import create_run
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(launcher, "wake", lambda: None)
+
+
+@pytest.fixture
+def train(synthetic_data, capsys):
+    """Queues a training with these flags; gives its run."""
+
+    def train(*flags):
+        arguments = ["train", *flags, "--detach", "--json", "--data", str(synthetic_data)]
+        assert main(arguments) == 0, capsys.readouterr().err
+        return runs.find_run(json.loads(capsys.readouterr().out)["run"])
+
+    return train
+
+
+# --- where a configuration comes from ---------------------------------------------------------
+
+
+def test_flags_files_and_other_runs_give_the_same_configuration(train, tmp_path):
+    flags = train(
+        "--backbone", "MobileNetV2", "--input-size", "96", "--epochs", "7", "--schedule", "plateau"
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "epochs: 7\nschedule: plateau\nclassifier:\n  backbone: MobileNetV2\n  input_size: 96\n"
+    )
+    assert train("--config", str(file)).config() == flags.config()
+    assert train("--from-run", flags.id).config() == flags.config()
+    assert train("--config", str(flags.folder / "config.json")).config() == flags.config()
+    assert train("--from-run", flags.id, "--seed", "3").config().seed == 3
+
+
+def test_numbers_as_people_write_them(train, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("learning_rate: 6e-4\nweight_decay: 0\n")  # to YAML a word, and an int
+    config = train("--config", str(file)).config()
+    assert (config.learning_rate, config.weight_decay) == (6e-4, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epochs: many", "Expected epochs to be of type int. Received: 'many'"),
+        ("epochs: 1.5", "Expected epochs to be of type int. Received: 1.5"),
+        ("epochs: true", "Expected epochs to be of type int. Received: True"),
+        ("epoch: 3", "There is no setting 'epoch'. Did you mean epochs"),
+        ("- 1", "holds no settings"),
+        ("classifier: 3", "Expected settings under classifier"),
+        ("a: [", "cannot be read"),
+        ("backbone: MobileNetV9", "There is no backbone 'MobileNetV9'. Did you mean"),
+        ("class_weights: '1,2'", "Expected 7 class_weights"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(synthetic_data, tmp_path, capsys, text, sentence):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    arguments = ["train", "--config", str(file), "--detach", "--data", str(synthetic_data)]
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+    assert runs.all_runs() == []
+
+
+# --- sweeps -----------------------------------------------------------------------------------
+
+
+def test_a_sweep_queues_its_grid(synthetic_data, capsys):
+    grid = ["--vary", "backbone=MobileNetV2,MobileNetV3Small", "--vary", "learning-rate=1e-3,1e-4"]
+    assert main(["sweep", *grid, "--epochs", "2", "--data", str(synthetic_data)]) == 0
+    waiting = [run.config() for run in launcher.waiting()]
+    assert [(config.classifier.backbone, config.learning_rate) for config in waiting] == [
+        ("MobileNetV2", 1e-3),
+        ("MobileNetV2", 1e-4),
+        ("MobileNetV3Small", 1e-3),
+        ("MobileNetV3Small", 1e-4),
+    ]
+    assert {config.epochs for config in waiting} == {2}
+    capsys.readouterr()
+    assert main(["runs", "list", "--tag", "sweep", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
+def test_a_published_table_is_one_command(capsys):
+    assert main(["sweep", "--preset", "sensors2022/table-A3", "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert "sensors2022/InceptionResNetV2/MD" in [each["title"] for each in planned]
+    assert runs.all_runs() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ([], "Expected either --table NAME or at least one --vary"),
+        (["--vary", "seed"], "Expected SETTING=A,B,..."),
+        (["--vary", "sed=1"], "There is no setting 'sed'. Did you mean seed"),
+        (["--vary", "seed=a"], "Expected values of type int for seed"),
+        (["--table", "none"], "There is no published table 'none'"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(flags, sentence, capsys):
+    assert main(["sweep", *flags]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+# --- looking after runs -----------------------------------------------------------------------
+
+
+def test_a_run_is_looked_after(capsys):
+    run = create_run(TrainingConfig(epochs=3), "mine")
+    assert main(["runs", "resume", run.id]) == 0 and run.state == "queued"
+    assert main(["runs", "move", run.id, "-1"]) == 0
+    assert main(["runs", "stop", run.id]) == 0 and run.state == "stopped"
+    assert main(["runs", "extend", run.id, "--epochs", "9"]) == 0
+    assert run.config().epochs == 9 and run.state == "queued"
+    assert main(["runs", "stop", run.id]) == 0
+    assert main(["runs", "rename", run.id, "ours"]) == 0
+    assert main(["runs", "tag", run.id, "a", "b"]) == 0
+    assert (run.about()["title"], run.about()["tags"]) == ("ours", ["a", "b"])
+    capsys.readouterr()
+    assert main(["runs", "show", run.id]) == 0 and main(["runs"]) == 0
+    assert "ours" in capsys.readouterr().out
+    assert main(["runs", "delete", run.id]) == 0 and runs.all_runs() == []
+    assert main(["runs", "restore", run.id]) == 0 and runs.all_runs() == [run]
+    assert main(["runs", "delete", run.id]) == 0 and main(["runs", "empty-bin"]) == 0
+    assert runs.deleted_runs() == []
+
+
+def test_what_cannot_be_done_is_said(capsys):
+    assert main(["runs", "stop", "nonsense"]) == 2
+    assert "There is no run 'nonsense'" in capsys.readouterr().err
+    run = create_run(TrainingConfig(epochs=3))
+    assert main(["runs", "extend", run.id, "--epochs", "3"]) == 2
+    assert "more are needed to extend it" in capsys.readouterr().err
