@@ -6,13 +6,13 @@ Reads files alone: nothing here needs Keras.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dermsa.training import launcher
 from dermsa.training.form import GROUPS, applies, flat
-from dermsa.training.runs import ACTIVE, Run, all_runs
-
-BUSY = ("queued", *ACTIVE)
+from dermsa.training.runs import Run, all_runs
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Row:
     @property
     def busy(self) -> bool:
         """Whether it waits or trains."""
-        return self.state in BUSY
+        return self.state in launcher.BUSY
 
     def matches(self, words: str) -> bool:
         """Whether every word occurs in its title, tags, id, state, device or backbone."""
@@ -61,6 +61,14 @@ class Row:
 def rows() -> list[Row]:
     """All runs, newest first."""
     return [row(run) for run in all_runs()]
+
+
+def anything_under_way(listed: Iterable[Row]) -> bool:
+    """Whether any run waits, trains or is being exported: what is shown of it will change."""
+    return any(
+        row.busy or (export := launcher.export_of(row.run)) and export.state == "running"
+        for row in listed
+    )
 
 
 def row(run: Run) -> Row:

@@ -1,0 +1,121 @@
+"""One run in detail: curves, beside those of others; log, machine and settings."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dermsa import plots_training
+from dermsa.training import overview
+from dermsa.training.overview import Row, duration
+from ui.train.table import METRICS
+
+LOG_LINES = 40
+
+
+def show_curves(chosen: list[Row]) -> None:
+    tables = {f"{row.title} ({row.run.id[9:15]})": row.run.metrics() for row in chosen}
+    if not any(len(table) for table in tables.values()):
+        st.info("The first epoch is not finished yet.", icon=":material/show_chart:")
+        return
+    left, right = st.columns([4, 1], gap="medium")
+    with right:
+        smoothing = st.slider(
+            "Smoothing", 0.0, 0.9, 0.0, 0.1, key="train-smoothing", help="The points stay."
+        )
+        st.download_button(
+            "Figures (CSV)",
+            lambda: chosen[0].run.metrics().to_csv(index=False),
+            f"{chosen[0].run.id}.csv",
+            "text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+            key="train-csv",
+        )
+        show_best(chosen[0])
+    left.plotly_chart(
+        plots_training.training_curves(tables, smoothing),
+        config={"displayModeBar": False},
+        alt=plots_training.describe_training(tables),
+        key="train-curves",
+    )
+
+
+def show_best(row: Row) -> None:
+    table = row.run.metrics()
+    if not len(table):
+        return
+    if row.best is not None:
+        name, value = row.best
+        at = table.loc[table[name] == value, "epoch"]
+        st.metric(
+            f"Best {METRICS.get(name, name).lower()}",
+            f"{value:.3f}",
+            f"epoch {int(at.iloc[0])}" if len(at) else None,
+            delta_color="off",
+            delta_arrow="off",
+        )
+    st.metric("Per epoch", duration(table["seconds"].median()))
+    st.caption("On validation, which chooses the epoch; the test part is opened by Export alone.")
+
+
+def show_details(row: Row, rows: list[Row]) -> None:
+    view = st.segmented_control(
+        "Details",
+        ["Log", "Machine", "Settings"],
+        default="Log",
+        required=True,
+        key="train-details",
+        label_visibility="collapsed",
+    )
+    if view == "Log":
+        lines = row.run.log().splitlines()
+        st.code("\n".join(lines[-LOG_LINES:]) or "Nothing yet.", language=None, height=300)
+    elif view == "Machine":
+        show_machine(row)
+    else:
+        show_settings(row, rows)
+
+
+def show_machine(row: Row) -> None:
+    st.info("…")
+
+
+def show_settings(row: Row, rows: list[Row]) -> None:
+    others = {other.run.id: other for other in rows if other.run.id != row.run.id}
+    beside = st.selectbox(
+        "Beside",
+        [None, *others],
+        format_func=lambda name: others[name].title + f" ({name[:15]})" if name else "No other run",
+        key="train-beside",
+        help="Shows only what differs.",
+    )
+    if beside:
+        found = overview.differences(row.run, others[beside].run)
+        if not found:
+            st.info("Both have the same settings.", icon=":material/equal:")
+            return
+        table = [
+            {
+                "": setting.group,
+                "Setting": setting.name,
+                row.title: str(setting.value),
+                f"{others[beside].title} ": str(setting.other),
+            }
+            for setting in found
+        ]
+    else:
+        table = [
+            {"": setting.group, "Setting": setting.name, "Value": str(setting.value)}
+            for setting in overview.settings(row.run)
+        ]
+    st.table(table, border="horizontal", hide_index=True)
+    st.download_button(
+        "Settings (JSON)",
+        (row.run.folder / "config.json").read_bytes(),
+        f"{row.run.id}.json",
+        "application/json",
+        on_click="ignore",
+        icon=":material/download:",
+        help="`python -m dermsa train --config` reads it.",
+        key="train-settings",
+    )
