@@ -113,7 +113,7 @@ def curves(
     figure.update_yaxes(
         title="true positives per case", range=[-0.05 * prevalence, 1.1 * prevalence], row=2, col=2
     )
-    figure = _small(figure, 820, top=60).update_layout(
+    figure = small_print(figure, 820, top=60).update_layout(
         hovermode="x unified",
         legend={"y": 1.06, "yanchor": "bottom", "x": 0},
         showlegend=True,
@@ -327,7 +327,7 @@ def confusions(models: Mapping[str, Predictions]) -> go.Figure:
     figure.update_xaxes(showgrid=False, tickangle=0)
     figure.update_xaxes(title="called", row=rows)
     figure.update_yaxes(title="truth", col=1)
-    return _small(figure, 370 * rows, top=34)
+    return small_print(figure, 370 * rows, top=34)
 
 
 def significance_matrix(
@@ -374,7 +374,7 @@ def significance_matrix(
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False, title=f"{title}: row minus column", tickangle=0)
-    return _small(figure, 110 + 62 * m, top=8)
+    return small_print(figure, 110 + 62 * m, top=8)
 
 
 # --- figures with intervals ---------------------------------------------------------------------
@@ -421,7 +421,7 @@ def class_bars(
         ticktext=[f"{_wrapped(NAMES[code])}<br>n = {first[code].n}" for code in classes],
     )
     figure.update_yaxes(range=[0, 1.04], title=title)
-    return _small(figure, 470, top=30).update_layout(
+    return small_print(figure, 470, top=30).update_layout(
         showlegend=True,
         barmode="group",
         bargap=0.18,
@@ -488,7 +488,7 @@ def trade(points: Mapping[str, Priced], title: str) -> go.Figure:
     figure.update_xaxes(title="milliseconds for one answer (median)", row=1, col=1)
     figure.update_xaxes(title="parameters", row=1, col=2)
     figure.update_yaxes(title=title, row=1, col=1)
-    return _small(figure, 450, top=30).update_layout(
+    return small_print(figure, 450, top=30).update_layout(
         showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}
     )
 
@@ -576,7 +576,7 @@ def interval_rows(
     )
     figure.update_xaxes(title=title)
     height = 110 + len(groups) * (20 + 10 * len(models))
-    return _small(figure, height, top=30).update_layout(
+    return small_print(figure, height, top=30).update_layout(
         showlegend=True, legend={"y": 1.0 + 8 / height, "yanchor": "bottom"}
     )
 
@@ -605,7 +605,7 @@ def removal_curves(models: Mapping[str, Curve | None]) -> go.Figure:
             )
     figure.update_xaxes(title="share of the pixels", range=[0, 1])
     figure.update_yaxes(title="probability of the diagnosis", row=1, col=1)
-    return _small(figure, 360, top=60).update_layout(
+    return small_print(figure, 360, top=60).update_layout(
         showlegend=True,
         hovermode="x unified",
         legend={"y": 1.12, "yanchor": "bottom"},
@@ -636,7 +636,7 @@ def answer_bars(classes: Sequence[str], answers: Mapping[str, np.ndarray]) -> go
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     figure.update_xaxes(range=[0, 100], title="probability, %")
     height = 120 + len(classes) * (18 + 15 * len(answers))
-    return _small(figure, height, top=30).update_layout(
+    return small_print(figure, height, top=30).update_layout(
         showlegend=True,
         hovermode="y unified",
         barmode="group",
@@ -755,7 +755,7 @@ def _wrapped(name: str) -> str:
     return name
 
 
-def _small(figure: go.Figure, height: int, top: int) -> go.Figure:
+def small_print(figure: go.Figure, height: int, top: int) -> go.Figure:
     """Figures full of numbers use a smaller font than those with one message."""
     font = {"size": SMALL_FONT, "color": TEXT_COLOUR}
     figure = tidy(figure, height)
