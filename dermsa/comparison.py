@@ -28,6 +28,7 @@ from dermsa.plots_compare import Priced, interval_text
 from dermsa.taxonomy import NAMES
 
 BEST_MARK = "★"
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 class Chosen(NamedTuple):
@@ -74,7 +75,7 @@ def cell(interval: Interval, best: bool = False) -> str:
     value = f"**{interval.value:.3f}** {BEST_MARK}" if best else f"{interval.value:.3f}"
     if not math.isfinite(interval.low):
         return value
-    ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", "\N{NO-BREAK SPACE}")
+    ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", NBSP)
     return f"{value} :small[{ends}]"
 
 
@@ -143,18 +144,18 @@ def _cost_row(label: str, one: Evaluation) -> dict[str, str]:
     if cost := one.cost:
         row |= {
             "Parameters": _millions(cost.parameters),
-            "File": f"{cost.file_bytes / 1e6:.1f} MB",
-            "Multiply-adds": f"{cost.multiply_adds / 1e6:,.0f} M",
-            "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95 {cost.pass_p95:.1f})]",
-            "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95 {cost.answer_p95:.1f}, "
-            f"{cost.views} views)]",
+            "File": f"{cost.file_bytes / 1e6:.1f}{NBSP}MB",
+            "Multiply-adds": _millions(cost.multiply_adds, 0),
+            "One pass, ms": f"{cost.pass_p50:.1f} :small[(p95{NBSP}{cost.pass_p95:.1f})]",
+            "Answer, ms": f"{cost.answer_p50:.1f} :small[(p95{NBSP}{cost.answer_p95:.1f}, "
+            f"{cost.views}{NBSP}views)]",
             "Images/s": f"{cost.images_per_second:.0f}",
-            "Memory": f"{cost.peak_memory / 1e6:.0f} MB",
+            "Memory": f"{cost.peak_memory / 1e6:.0f}{NBSP}MB",
         }
     if training := one.training:
         seconds, memory = training.seconds_per_epoch, training.peak_memory
-        row["Training, s/epoch"] = f"{seconds:.0f}" if seconds else ""
-        row["Training memory"] = f"{memory / 1e9:.1f} GB" if memory else ""
+        row["Training, s/epoch"] = f"{seconds:,.0f}" if seconds else ""
+        row["Training memory"] = f"{memory / 1e9:.1f}{NBSP}GB" if memory else ""
     return row
 
 
@@ -164,12 +165,12 @@ def _published_cost_row(title: str) -> dict[str, str]:
     if known := of.get(("parameters", None)):
         row["Parameters"] = f"*{_millions(known.value)}*"
     if known := of.get(("seconds_per_epoch", None)):
-        row["Training, s/epoch"] = f"*{known.value:.0f}*"
+        row["Training, s/epoch"] = f"*{known.value:,.0f}*"
     return row
 
 
-def _millions(number: float) -> str:
-    return f"{number / 1e6:.2f} M"
+def _millions(number: float, decimals: int = 2) -> str:
+    return f"{number / 1e6:,.{decimals}f}{NBSP}M"
 
 
 def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
@@ -226,14 +227,15 @@ def training_command(title: str) -> str:
     return f"python -m dermsa train --preset {figure.source}/{preset}"
 
 
-def not_trained(titles: Sequence[str], trained: Collection[str]) -> list[str]:
-    """A sentence on each published model whose network is not among the trained backbones."""
-    return [
-        f"{title}: there are no trained weights of this network here. Train it: "
-        f"{training_command(title)}"
+def not_trained(titles: Sequence[str], trained: Collection[str]) -> str:
+    """Which published models have a network that is not among the trained backbones, and how to
+    train them; "" where there is none."""
+    missing = [
+        f"{title}: `{training_command(title)}`"
         for title in titles
         if next(iter(published_models()[title].values())).backbone not in trained
     ]
+    return f"No trained weights here; to train them: {'; '.join(missing)}" if missing else ""
 
 
 def caveats(titles: Sequence[str]) -> list[str]:

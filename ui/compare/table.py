@@ -18,7 +18,6 @@ from dermsa.comparison import (
     on_these_data,
     published_models,
     what_was_tested,
-    with_code,
 )
 from dermsa.evaluation import compare
 from dermsa.evaluation.compare import Figure
@@ -62,8 +61,8 @@ def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
         + f"{first.lesions:,} lesions. "
         + " ".join(caveats(shown))
     )
-    for sentence in not_trained(papers, trained_backbones()):
-        st.caption(with_code(sentence))
+    if sentence := not_trained(papers, trained_backbones()):
+        st.caption(sentence)
     if len(chosen.evaluations) > 1:
         figures = (Figure("recall", "mel"), Figure("macro_recall"))
         st.markdown(
