@@ -93,6 +93,12 @@ def test_a_broken_off_build_is_not_taken_for_a_cache(dataset, folder, monkeypatc
     assert cache.decoded(dataset, SIZE, progress=False)[0].any()
 
 
+def test_images_that_the_disk_cannot_hold_are_refused_before_decoding(dataset, folder):
+    with pytest.raises(DatasetError, match="1000000 x 1000000 pixels, 10 images take 30,000.0 GB"):
+        cache.decoded(dataset, (10**6, 10**6), progress=False)
+    assert list(folder.iterdir()) == []
+
+
 def test_the_folder_can_be_chosen(folder, monkeypatch):
     assert cache.cache_folder() == folder
     monkeypatch.delenv("DERMSA_CACHE")

@@ -7,7 +7,9 @@ the resizing, so a changed data set or a changed resizing gets a new file.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +40,7 @@ def decoded(dataset: Dataset, size: tuple[int, int], progress: bool = True) -> n
         Read-only memory map, uint8 `(n, height, width, 3)`, RGB.
 
     Raises:
-        DatasetError: An image cannot be read; the message names the file.
+        DatasetError: An image cannot be read (the message names the file), or there is no room.
     """
     path = cache_folder() / f"{dataset.name}-{size[0]}x{size[1]}-{_fingerprint(dataset)}.npy"
     if not path.exists():
@@ -56,9 +58,10 @@ def _fingerprint(dataset: Dataset) -> str:
 
 def _build(dataset: Dataset, size: tuple[int, int], path: Path, progress: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (len(dataset.table), *size, 3)
+    _require_room(path.parent, shape)
     handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     os.close(handle)
-    shape = (len(dataset.table), *size, 3)
     try:
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
 
@@ -79,3 +82,14 @@ def _build(dataset: Dataset, size: tuple[int, int], path: Path, progress: bool) 
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def _require_room(folder: Path, shape: tuple[int, ...]) -> None:
+    """Refuses what the disk cannot hold, before an hour of decoding shows it."""
+    needed, free = math.prod(shape), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DatasetError(
+            f"Decoded to {shape[2]} x {shape[1]} pixels, {shape[0]} images take "
+            f"{needed / 1e9:,.1f} GB; {folder} has {free / 1e9:,.1f} GB left. Choose a smaller "
+            "input size, or another folder with DERMSA_CACHE."
+        )
