@@ -5,6 +5,7 @@ import pytest
 from dermsa.datasets.dataset import DatasetError, require_root
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
+from dermsa.training.config import MONITORS
 from dermsa.training.export import card_readme
 
 MODELS = store.model_names()
@@ -24,8 +25,9 @@ def test_a_card_and_its_files_belong_together(name):
     assert sum(part["images"] for part in parts.values()) == card["data"]["images"] == 10015
     assert sum(part["lesions"] for part in parts.values()) == card["data"]["lesions"] == 7470
     for training in (network["training"] for network in networks):
-        recalls = training["curves"]["macro_recall"]
-        assert recalls[training["chosen_epoch"] - 1] == max(recalls)
+        monitor = training["config"]["monitor"]
+        curve = training["curves"][monitor]
+        assert curve[training["chosen_epoch"] - 1] == MONITORS[monitor](curve)
     assert "NC" in card["licence"]
 
 
