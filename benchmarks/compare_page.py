@@ -28,7 +28,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.set_default_timeout(60_000)
             open_when_up(page, address)
-            page.get_by_text("Add one or more photos").wait_for()
+            page.get_by_text("Photos of one lesion").first.wait_for()
             link = f"{address}/compare?" + "&".join(f"models={name}" for name in NAMES)
             first = _opening(page, link)
             again = statistics.median(_opening(page, link) for _ in range(5))

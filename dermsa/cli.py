@@ -485,7 +485,7 @@ def _compare(options: argparse.Namespace) -> None:
         print(json.dumps({"table": table, "tests": found}, indent=1))
         return
     for evaluation in evaluations:
-        print(evaluation.sentence)
+        print(evaluation.sentence, *evaluation.notes, sep="\n")
     for row in rows:
         print(row.figure.title)
         for place, (name, interval) in enumerate(zip(names, row.intervals, strict=True)):

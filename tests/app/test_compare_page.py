@@ -1,17 +1,19 @@
 """What a researcher sees on the Compare page, without a browser."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dermsa import samples
-from dermsa.evaluation import compare, statistics
+from dermsa.evaluation import compare, record, statistics
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
@@ -198,6 +200,31 @@ def test_a_damaged_evaluation_gets_one_sentence(evaluations, tmp_path, monkeypat
     (error,) = page.error
     assert "predictions.csv" in error.value and POOR in error.value
     assert GOOD in page.table[0].value.columns
+
+
+def test_an_empty_class_is_told_and_no_view_fails(evaluations, tmp_path, monkeypatch):
+    write_weights(tmp_path)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    for name in (GOOD, POOR):
+        whole = record.open_source(name)
+        rows = np.flatnonzero(whole.predictions.truth != whole.classes.index("df"))
+        predictions = whole.predictions.subset(rows)
+        few = dataclasses.replace(
+            whole,
+            predictions=predictions,
+            cases=whole.cases.iloc[rows].reset_index(drop=True),
+            **record.figures(predictions, 50),
+        )
+        record.save(few, tmp_path / name)
+    page = opened(models=[GOOD, POOR])
+    assert "There is no case of df" in text(page)
+    page.selectbox(key="curves-of").set_value("df").run()
+    for view in VIEWS:
+        look_at(page, view)
+        assert not page.error
+    look_at(page, "Differences")
+    page.selectbox(key="difference-of").set_value(compare.Figure("recall", "df")).run()
+    assert not page.exception and "not defined on these cases" in text(page)
 
 
 def test_page_brings_in_neither_tensorflow_nor_keras(evaluations):
