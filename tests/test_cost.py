@@ -56,12 +56,12 @@ def test_the_cost_of_what_ships():
 
 
 def test_the_cost_of_trainings():
-    names = ["MobileNetV3Small", "MobileNetV2"]
+    names = ["MobileNetV3Small", "MobileNetV2", "MobileNetV3Small-256"]
     alone = [cost.of_trainings(open_predictor(name)) for name in names]
     for name, of in zip(names, alone, strict=True):
         seconds = store.read_card(name)["training"]["seconds_per_epoch"]
         assert of.seconds_per_epoch == pytest.approx(seconds, abs=0.1)
-    both = cost.of_trainings(open_predictor("MobileNetPair"))
+    both = cost.of_trainings(open_predictor("MobileNetTrio"))
     assert both.seconds_per_epoch == sum(of.seconds_per_epoch for of in alone)
     known = cost.of_training({"seconds": [30, 10, 20], "peak_memory": [10**9, 2 * 10**9]})
     assert known == cost.TrainingCost(20.0, 2 * 10**9)

@@ -47,11 +47,10 @@ def test_every_figure_of_a_card_has_its_n_and_interval(name):
 
 
 def test_the_default_model_is_as_good_as_promised():
-    """The goal for melanoma is 0.90: on its one look at the test lesions it had 0.899."""
     card = store.read_card(store.default_model())
     assert card["metrics"]["macro_recall"]["value"] >= 0.72
     assert card["metrics"]["macro_roc_auc"]["value"] >= 0.95
-    assert card["metrics_per_class"]["roc_auc"]["mel"]["value"] >= 0.89
+    assert card["metrics_per_class"]["roc_auc"]["mel"]["value"] >= 0.90
 
 
 def test_the_card_of_the_default_model_is_measured_again_from_the_images():
