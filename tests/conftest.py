@@ -39,6 +39,18 @@ def synthetic_dataset(synthetic_data):
     return ham10000.read(synthetic_data)
 
 
+@pytest.fixture(scope="module")
+def tiny_backbone():
+    """The backbone of `tests/tiny.py`, registered for one module."""
+    import tiny
+
+    from dermsa.models.backbones import BACKBONES
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "Tiny", tiny.TINY)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_classifier():
     """Builds small classifiers with lively random weights, each once; see `ClassifierConfig`."""

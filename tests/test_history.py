@@ -70,3 +70,13 @@ def test_a_training_ends_with_its_last_epoch():
     assert ended(config(epochs=3), table) and not ended(config(epochs=4), table)
     assert not ended(config(epochs=4), pd.DataFrame())
     assert not stops_early(config(early_stopping=1), pd.DataFrame())
+
+
+def test_epochs_of_the_head_alone_do_not_stop_a_training():
+    settings = config(early_stopping=2, head_epochs=3, epochs=9)
+    falling = [0.5, 0.4, 0.3, 0.2, 0.1]
+    stops = [
+        stops_early(settings, pd.DataFrame({"macro_recall": falling[:epochs]}))
+        for epochs in range(1, 6)
+    ]
+    assert stops == [False, False, False, False, True]

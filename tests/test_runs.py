@@ -188,6 +188,13 @@ def test_a_configuration_survives_json():
         ("early_stopping", -1, "early_stopping to be at least 0"),
         ("focal_gamma", float("nan"), "focal_gamma to be at least 0"),
         ("augmentation_strength", -1, "augmentation_strength to be at least 0"),
+        ("layer_decay", 0.0, "layer_decay to be above 0 and at most 1"),
+        ("average_decay", 1.0, "average_decay to be from 0 to below 1"),
+        ("accumulate", 0, "accumulate to be at least 1"),
+        ("head_epochs", 20, "head_epochs to leave some of the 20 epochs.*Received: 20"),
+        ("head_learning_rate", 0.0, "head_learning_rate to be above 0"),
+        ("batchnorm", "off", "Unknown batchnorm 'off'.*keep_statistics"),
+        ("xla", "yes", "Unknown xla 'yes'.*auto, on, off"),
         ("epoch_images", 100, "'none' has its own length: no epoch_images"),
     ],
 )
@@ -214,7 +221,9 @@ def test_a_run_made_before_there_were_choices_is_read(run):
     path = run.folder / "config.json"
     about = json.loads(path.read_text())
     about["config"]["classifier"]["patient_branch"] = True
-    for name in ("dataset", "fold", "loss", "sampling", "optimizer", "schedule", "precision"):
+    newer = ("dataset", "fold", "loss", "sampling", "optimizer", "schedule", "precision")
+    newer += ("layer_decay", "head_epochs", "average_decay", "accumulate", "batchnorm", "xla")
+    for name in newer:
         del about["config"][name]
     path.write_text(json.dumps(about))
     assert run.config() == CONFIG

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import os
 import shutil
-import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from tqdm import tqdm
 
 from dermsa import images
 from dermsa.datasets.dataset import Dataset, DatasetError
+from dermsa.files import replacing
 
+LOCK = ".lock"  # of who decodes: one process at a time
 FORMAT = 1  # raise when the resizing in dermsa.images changes
 
 
@@ -28,23 +32,36 @@ def cache_folder() -> Path:
     return Path(os.environ.get("DERMSA_CACHE", "~/.cache/dermsa")).expanduser()
 
 
-def decoded(dataset: Dataset, size: tuple[int, int], progress: bool = True) -> np.ndarray:
+def decoded(
+    dataset: Dataset,
+    size: tuple[int, int],
+    progress: bool = True,
+    report: Callable[[float], None] = lambda done: None,
+) -> np.ndarray:
     """All images of a data set at the classifier's input size.
+
+    They are decoded once, by all cores; whoever wants them meanwhile waits. Later calls, of any
+    process, map the same file.
 
     Args:
         dataset: Rows in the order of its table.
         size: Height and width in pixels.
         progress: Shows a progress bar while decoding for the first time.
+        report: Called while decoding, after each image, with the share that is done.
 
     Returns:
         Read-only memory map, uint8 `(n, height, width, 3)`, RGB.
 
     Raises:
         DatasetError: An image cannot be read (the message names the file), or there is no room.
+        OSError: The disk filled up meanwhile.
     """
     path = cache_folder() / f"{dataset.name}-{size[0]}x{size[1]}-{_fingerprint(dataset)}.npy"
     if not path.exists():
-        _build(dataset, size, path, progress)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(LOCK)):
+            if not path.exists():  # another process has built it meanwhile
+                _build(dataset, size, path, progress, report)
     return np.load(path, mmap_mode="r")
 
 
@@ -56,14 +73,20 @@ def _fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(dataset: Dataset, size: tuple[int, int], path: Path, progress: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _build(
+    dataset: Dataset,
+    size: tuple[int, int],
+    path: Path,
+    progress: bool,
+    report: Callable[[float], None],
+) -> None:
     shape = (len(dataset.table), *size, 3)
     _require_room(path.parent, shape)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(handle)
-    try:
+    with replacing(path) as partial:  # a reader never sees half a cache
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        with partial.open("r+b") as file:
+            # A disk that fills up under a memory map would kill the process.
+            os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
 
         def decode(item: tuple[int, str]) -> None:
             row, file = item
@@ -73,19 +96,21 @@ def _build(dataset: Dataset, size: tuple[int, int], path: Path, progress: bool) 
                 raise DatasetError(f"{file}: {error}") from None
 
         # Decoding and resizing release the interpreter's lock: threads use all cores.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
             jobs = pool.map(decode, enumerate(dataset.table["path"]))
-            for _ in tqdm(jobs, "Decoding", len(dataset.table), disable=not progress):
-                pass
+            for row, _ in enumerate(tqdm(jobs, "Decoding", shape[0], disable=not progress)):
+                report((row + 1) / shape[0])
+                if row % 256 == 0:  # what was written need not stay in this process' memory
+                    array.base.madvise(mmap.MADV_DONTNEED)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or a stop much is left
         array.flush()
-        os.replace(partial, path)  # a reader never sees half a cache
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _require_room(folder: Path, shape: tuple[int, ...]) -> None:
     """Refuses what the disk cannot hold, before an hour of decoding shows it."""
+    folder.mkdir(parents=True, exist_ok=True)
     needed, free = math.prod(shape), shutil.disk_usage(folder).free
     if needed > free:
         raise DatasetError(

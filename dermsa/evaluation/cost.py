@@ -9,7 +9,6 @@ answer of each in turn, so that whatever slows one slows all.
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import numpy as np
 
 from dermsa.inference import store
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
+from dermsa.machine import processor
 from dermsa.patient import Patient
 
 ROUNDS = 50
@@ -173,16 +173,6 @@ def multiply_adds(onnx: bytes) -> int:
         dims = value.type.tensor_type.shape.dim
         shapes[value.name] = tuple(max(1, dim.dim_value) for dim in dims)
     return sum(_of_node(node, shapes) for node in graph.node)
-
-
-def processor() -> str:
-    """The processor's name and its number of cores, as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -28,6 +28,16 @@ SCHEDULES = {
     "constant": "the same throughout",
 }
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+BATCHNORM = {
+    "train": "it follows the training photos",
+    "keep_statistics": "mean and variance stay as they start, scale and offset are trained",
+    "freeze": "all of it stays as it starts",
+}
+XLA = {
+    "auto": "where it helps: on JAX, not on TensorFlow",
+    "on": "compile the training step",
+    "off": "never",
+}
 
 
 @dataclass(frozen=True)
@@ -79,12 +89,34 @@ class TrainingConfig:
     plateau_factor: float = setting(0.2, "what a plateau multiplies the learning rate by")
     plateau_patience: int = setting(5, "epochs without a lower validation loss that are a plateau")
     plateau_floor: float = setting(1e-7, "where the learning rate falls no further")
+    layer_decay: float = setting(
+        1.0,
+        "layer-wise learning rate: factor from each twelfth of the backbone's layers to the one "
+        "below, from the head down, on weight decay, too (1: the same rate everywhere)",
+    )
+    head_epochs: int = setting(
+        0,
+        "first train the head alone for so many epochs, the backbone frozen; schedule and early "
+        "stopping begin after them (0: all from the start)",
+    )
+    head_learning_rate: float = setting(1e-3, "constant learning rate of the head epochs")
+    average_decay: float = setting(
+        0.0,
+        "exponential moving average of the weights with this decay per step, for example 0.999; "
+        "it is what is validated, kept as best and exported (0: none)",
+    )
     epochs: int = setting(20, "length of the training, at most")
     early_stopping: int = setting(0, "stop after so many epochs without a better monitor (0: no)")
     batch_size: int = setting(32, "images per step")
+    accumulate: int = setting(
+        1,
+        "steps whose gradients are averaged for one change of the weights; batch normalisation "
+        "still sees single batches",
+    )
     batchnorm_momentum: float = setting(
         0.9, "of the moving statistics; 0.999, as built, needs far more steps"
     )
+    batchnorm: str = setting("train", "batch normalisation in the backbone", BATCHNORM)
     freeze_until: str = setting(
         "",
         "keep the starting weights of the backbone up to and including this layer, which spares "
@@ -93,10 +125,11 @@ class TrainingConfig:
     precision: str = setting(
         "float32", "of the arithmetic; mixed ones are for accelerators", PRECISIONS
     )
+    xla: str = setting("auto", "the XLA compiler", XLA)
     device: str = setting(
         "auto",
-        "what computes: cpu, gpu:0, gpu:1 and so on, or auto: the GPU with the shortest queue, "
-        "else the CPU",
+        "what computes: cpu, gpu:0, gpu:1 and so on, auto (the GPU with the shortest queue, else "
+        "the CPU), or all (every GPU has its share of each batch; on the JAX backend only)",
     )
     monitor: str = setting(
         "macro_recall", "validation figure that chooses the epoch and stops early", MONITORS
@@ -115,8 +148,14 @@ class TrainingConfig:
         self._check_that("from 0 to below 1", lambda value: 0 <= value < 1, *SHARES)
         self._check_that("above 0", lambda value: 0 < value < float("inf"), *POSITIVE)
         self._check_that("above 0 and below 1", lambda value: 0 < value < 1, "plateau_factor")
+        self._check_that("above 0 and at most 1", lambda value: 0 < value <= 1, "layer_decay")
         self._check_that("at least 1", lambda value: value >= 1, *COUNTS)
         self._check_that("at least 0", lambda value: 0 <= value < float("inf"), *NOT_NEGATIVE)
+        if self.head_epochs >= self.epochs:
+            raise ValueError(
+                f"Expected head_epochs to leave some of the {self.epochs} epochs for the whole "
+                f"network. Received: {self.head_epochs}"
+            )
         known = DATASETS[self.dataset].classes
         if self.classifier.classes != known:
             raise ValueError(
@@ -146,9 +185,15 @@ class TrainingConfig:
         return cls(classifier=ClassifierConfig(**values.pop("classifier")), **values)
 
 
-SHARES = ("label_smoothing", "forget_rate", "forget_all_rate", "batchnorm_momentum")
-POSITIVE = ("learning_rate", "epsilon")
-COUNTS = ("epochs", "batch_size", "plateau_patience")
+SHARES = (
+    "label_smoothing",
+    "forget_rate",
+    "forget_all_rate",
+    "batchnorm_momentum",
+    "average_decay",
+)
+POSITIVE = ("learning_rate", "head_learning_rate", "epsilon")
+COUNTS = ("epochs", "batch_size", "accumulate", "plateau_patience")
 NOT_NEGATIVE = (
     "focal_gamma",
     "augmentation_strength",
@@ -156,6 +201,7 @@ NOT_NEGATIVE = (
     "warmup_steps",
     "plateau_floor",
     "epoch_images",
+    "head_epochs",
     "early_stopping",
     "fold",
     "limit",

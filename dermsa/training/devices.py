@@ -1,16 +1,18 @@
-"""What can train on this machine: the CPU, or one of its GPUs, each for one run at a time."""
+"""What can train on this machine: the CPU, one of its GPUs, or all GPUs together, each for one run
+at a time."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from dermsa.files import runs_folder
 
+ALL = "all"  # GPUs, as one device
 LOCKS = ".locks"
 GLANCE_SECONDS = 0.5  # a runner that asks whether a device is free has it for a moment
 
@@ -38,7 +40,7 @@ def resolve(wanted: str, waiting: Mapping[str, int] = {}) -> str:
     """The device that a configuration names.
 
     Args:
-        wanted: "auto", "cpu", or "gpu:0" and so on.
+        wanted: "auto", "cpu", "gpu:0" and so on, or "all".
         waiting: Runs that each device has to do already.
 
     Raises:
@@ -47,9 +49,11 @@ def resolve(wanted: str, waiting: Mapping[str, int] = {}) -> str:
     there = devices()
     if wanted == "auto":
         return min([*there[:-1]] or there, key=lambda device: waiting.get(device, 0))
+    if wanted == ALL:
+        return ALL if len(there) > 2 else there[0]
     if wanted not in there:
         raise DeviceError(
-            f"There is no device {wanted!r} on this machine. Expected auto or one of: "
+            f"There is no device {wanted!r} on this machine. Expected auto, all or one of: "
             f"{', '.join(there)}."
         )
     return wanted
@@ -59,7 +63,11 @@ def environment(device: str) -> dict[str, str]:
     """Environment variables that let a process see this device alone."""
     if device == "cpu":
         return {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    return {"CUDA_VISIBLE_DEVICES": device.removeprefix("gpu:")}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(d.removeprefix("gpu:") for d in _members(device))}
+
+
+def _members(device: str) -> tuple[str, ...]:
+    return devices()[:-1] if device == ALL else (device,)
 
 
 @contextmanager
@@ -67,34 +75,33 @@ def held(device: str, wait: bool = False) -> Iterator[None]:
     """Keeps a device for this process, until the block or the process ends, however it ends.
 
     Args:
-        device: One of `devices()`.
+        device: One of `devices()`, or "all".
         wait: Until it is free.
 
     Raises:
         DeviceError: Another process has it.
     """
-    lock = lock_of(device)
-    try:
-        lock.acquire(timeout=-1 if wait else GLANCE_SECONDS)
-    except Timeout:
-        raise DeviceError(
-            f"The device {device} is busy with another run. Wait for its end, or let this run "
-            "wait in the queue: train --detach."
-        ) from None
-    try:
+    with ExitStack() as locks:
+        try:
+            for member in _members(device):
+                locks.enter_context(lock_of(member).acquire(timeout=-1 if wait else GLANCE_SECONDS))
+        except Timeout:
+            raise DeviceError(
+                f"The device {device} is busy with another run. Wait for its end, or let this run "
+                "wait in the queue: train --detach."
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def is_free(device: str) -> bool:
     """Whether no process has the device now."""
-    lock = lock_of(device)
     try:
-        with lock.acquire(timeout=0):
-            return True
+        with ExitStack() as locks:
+            for member in _members(device):
+                locks.enter_context(lock_of(member).acquire(timeout=0))
     except Timeout:
         return False
+    return True
 
 
 def lock_of(name: str) -> FileLock:

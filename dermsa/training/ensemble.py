@@ -23,6 +23,7 @@ from dermsa.inference.ensemble import log_mean
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
+from dermsa.training.examples import Examples
 from dermsa.training.export import (
     calibrate,
     check_name,
@@ -33,7 +34,6 @@ from dermsa.training.export import (
     run_engine,
     write_model,
 )
-from dermsa.training.trainer import Examples
 
 log = logging.getLogger("dermsa.training")
 

@@ -31,8 +31,8 @@ from dermsa.models.classifier import ClassifierConfig, build_classifier, decompo
 from dermsa.models.onnx_export import to_onnx
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
+from dermsa.training.examples import Examples, split_rows, training_age_scale
 from dermsa.training.runs import Run, RunError, write_atomically
-from dermsa.training.trainer import Examples, split_rows, training_age_scale
 
 log = logging.getLogger("dermsa.training")
 
@@ -329,6 +329,7 @@ def _training(run: Run) -> dict:
         "epochs_done": int(epochs["epoch"].max()),
         "chosen_epoch": int(epochs["epoch"][chosen]),
         "seconds_per_epoch": round(float(epochs["seconds"].median()), 1),
+        "peak_memory": run.status().get("peak_memory"),
         "versions": about["versions"],
         "git_commit": about["git_commit"],
         "curves": epochs.round(5).to_dict("list"),

@@ -24,7 +24,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "patient_branch",
         "dropout",
     ),
-    "Starting weights": ("initial_weights", "start_from", "freeze_until", "batchnorm_momentum"),
+    "Starting weights": ("initial_weights", "start_from"),
+    "Fine-tuning": (
+        "freeze_until",
+        "head_epochs",
+        "head_learning_rate",
+        "layer_decay",
+        "batchnorm",
+        "batchnorm_momentum",
+    ),
     "Loss and balance": (
         "loss",
         "focal_gamma",
@@ -39,7 +47,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "forget_rate",
         "forget_all_rate",
     ),
-    "Optimiser": ("optimizer", "learning_rate", "weight_decay", "epsilon", "batch_size"),
+    "Optimiser": (
+        "optimizer",
+        "learning_rate",
+        "weight_decay",
+        "epsilon",
+        "batch_size",
+        "accumulate",
+        "average_decay",
+    ),
     "Schedule": (
         "schedule",
         "warmup_steps",
@@ -48,7 +64,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plateau_floor",
     ),
     "Length": ("epochs", "early_stopping", "monitor"),
-    "Machine": ("device", "precision", "seed"),
+    "Machine": ("device", "precision", "xla", "seed"),
 }
 
 FIELDS: dict[str, dataclasses.Field] = {
@@ -65,6 +81,7 @@ NEEDS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "attention_maps": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_gamma": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_weights": ("start_from", ("",)),
+    "batchnorm_momentum": ("batchnorm", ("train",)),
     "focal_gamma": ("loss", ("focal",)),
     "epoch_images": ("sampling", ("over", "balanced")),
     "forget_rate": ("patient_branch", ("dense4096", "gessert")),
@@ -81,6 +98,8 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a setting matters beside these values of the others."""
     if name == "augmentation_strength":
         return values["augmentation"] != "none"
+    if name == "head_learning_rate":
+        return values["head_epochs"] > 0
     if name not in NEEDS:
         return True
     other, allowed = NEEDS[name]

@@ -32,12 +32,15 @@ def plateau_rate(config: TrainingConfig, losses: Iterable[float]) -> float:
 
 
 def stops_early(config: TrainingConfig, metrics: pd.DataFrame) -> bool:
-    """Whether the last `early_stopping` epochs brought no better `monitor`."""
+    """Whether the last `early_stopping` epochs brought no better `monitor`.
+
+    Epochs of the head alone do not count: what follows them has yet to show what it brings.
+    """
     if not config.early_stopping or not len(metrics):
         return False
     values = list(metrics[config.monitor])
     best = values.index(MONITORS[config.monitor](values))  # of equals the first
-    return len(values) - 1 - best >= config.early_stopping
+    return len(values) - max(best + 1, config.head_epochs) >= config.early_stopping
 
 
 def ended(config: TrainingConfig, metrics: pd.DataFrame) -> bool:

@@ -1,0 +1,73 @@
+"""The photos, patients and labels that a run trains and is validated on, row by row."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+import numpy as np
+
+from dermsa.datasets import splits
+from dermsa.datasets.dataset import Dataset
+from dermsa.patient import AgeScale, age_scale_of
+from dermsa.training.config import TrainingConfig
+from dermsa.training.runs import Run
+from dermsa.training.sampling import Sampler
+
+
+class Examples:
+    """Images, patients and labels of a whole data set, served by row number."""
+
+    def __init__(self, images: np.ndarray, patients: np.ndarray, labels: np.ndarray):
+        self.images, self.patients, self.labels = images, patients, labels
+
+    def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        # Sorted reads of a memory map touch the disk in order.
+        order = np.argsort(rows)
+        images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        images[order] = self.images[rows[order]]
+        if isinstance(self.images.base, mmap.mmap):
+            # What was read stays in the system's cache, but not in this process' memory.
+            self.images.base.madvise(mmap.MADV_DONTNEED)
+        return {"image": images, "patient": self.patients[rows]}
+
+    def batches(
+        self, sampler: Sampler, batch_size: int, epoch: int = 0, first: int = 0
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """The training batches of an epoch, from number `first` on.
+
+        Images that do not fill the last batch are left out.
+        """
+        order = sampler.order(epoch)
+        for start in range(first * batch_size, len(order) - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            yield self.inputs(chosen), self.labels[chosen]
+
+
+def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Row numbers by part; the split is drawn once per run and then read from its folder."""
+    if run.split.exists():
+        split = splits.read_split(run.split)
+    else:
+        split = splits.draw(dataset, config.protocol, config.split_seed, config.fold)
+        split.write(run.split)
+    random = np.random.default_rng(config.seed)
+    rows = {part: split.rows(dataset, part) for part in splits.PARTS}
+    if config.limit:
+        rows = {part: np.sort(random.permutation(of)[: config.limit]) for part, of in rows.items()}
+    return rows
+
+
+def training_sampler(config: TrainingConfig, examples: Examples, rows: np.ndarray) -> Sampler:
+    return Sampler(
+        rows,
+        examples.labels[rows],
+        len(config.classifier.classes),
+        config.sampling,
+        config.seed,
+        config.epoch_images,
+    )
+
+
+def training_age_scale(dataset: Dataset, train_rows: np.ndarray) -> AgeScale:
+    return age_scale_of(dataset.table["age"].to_numpy()[train_rows])
