@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dermsa import plots_training
-from dermsa.training import overview
+from dermsa.training import overview, runs, telemetry
 from dermsa.training.overview import Row, duration
-from ui.train.table import METRICS
+from ui.train.table import METRICS, gib
 
 LOG_LINES = 40
 
@@ -77,7 +77,27 @@ def show_details(row: Row, rows: list[Row]) -> None:
 
 
 def show_machine(row: Row) -> None:
-    st.info("…")
+    """What the machine is busy with now, and what of it this run takes."""
+    pid = row.run.status().get("pid") if row.state in runs.ACTIVE else None
+    now = telemetry.measure(pid)
+    figures = [
+        ("Processor", f"{now.cpu:.0%}", f"of {now.cores} cores"),
+        ("Memory", gib(now.memory_used), f"of {gib(now.memory_total)}"),
+    ]
+    if now.temperature is not None:
+        figures.append(("Temperature", f"{now.temperature:.0f} °C", "of the processor"))
+    if now.process_memory is not None:
+        figures.append(("This run", f"{now.process_cores:.1f}", "cores busy"))
+        figures.append(("Its memory", gib(now.process_memory), "resident"))
+    for card in now.gpus:
+        use = "" if card.use is None else f"{card.use:.0%} busy"
+        heat = "" if card.temperature is None else f", {card.temperature:.0f} °C"
+        memory = f"{gib(card.memory_used)} of {gib(card.memory_total)}"
+        figures.append((card.name, memory, f"{use}{heat}".strip(", ")))
+    for (title, value, beside), column in zip(figures, st.columns(len(figures)), strict=True):
+        column.metric(title, value, beside or None, delta_color="off", delta_arrow="off")
+    if not now.gpus:
+        st.caption("There is no NVIDIA card here: trainings run on the processor.")
 
 
 def show_settings(row: Row, rows: list[Row]) -> None:

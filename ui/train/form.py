@@ -17,11 +17,13 @@ from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS
 from dermsa.models import parameters
-from dermsa.training import form, runs
+from dermsa.training import estimate, form, runs
 from dermsa.training.config import LOSSES, SCHEDULES
 from dermsa.training.devices import devices
+from dermsa.training.overview import duration
 from dermsa.training.presets import PRESETS
 from dermsa.training.sampling import SAMPLING
+from ui.train.table import gib
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_SETTINGS = "The defaults"
@@ -248,8 +250,29 @@ def take(name: str) -> None:
 # --- the end of the form ------------------------------------------------------------------------
 
 
+def show_estimate(values: Mapping[str, Any]) -> None:
+    """What this training will take, as far as that can be told beforehand."""
+    try:
+        found = estimated(json.dumps(values, sort_keys=True), len(runs.all_runs()))
+    except ValueError as error:  # no data, no such device: Start says the same
+        st.warning(str(error), icon=":material/warning:")
+        return
+    if found.seconds_per_epoch is None:
+        time = "Nobody knows how long an epoch takes"
+    else:
+        whole = found.seconds_per_epoch * values["epochs"]
+        time = f"About {duration(found.seconds_per_epoch)} an epoch, {duration(whole)} in all"
+    st.markdown(f":material/schedule: **{time}; {gib(found.memory)} of memory.** {found.how}")
+
+
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def estimated(settings: str, runs_so_far: int) -> estimate.Estimate:
+    return estimate.estimate(json.loads(settings))
+
+
 def finish() -> None:
     values = st.session_state["train-values"]
+    show_estimate(values)
     bar = st.container(horizontal=True, vertical_alignment="center")
     start = bar.button(
         "Start", type="primary", icon=":material/play_arrow:", key="train-start", width=160

@@ -90,3 +90,8 @@ def ask_which(rows: list[Row]) -> list[Row]:
     )
     st.query_params["run"] = names
     return [by_id[name] for name in names]
+
+
+def gib(amount: float) -> str:
+    """Bytes in words."""
+    return f"{amount / 2**30:.1f} GiB"
