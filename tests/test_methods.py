@@ -191,14 +191,15 @@ def test_the_cosine_spans_the_changes_of_the_weights_after_the_head_epochs():
 
 
 def test_xla_computes_the_same():
-    plain, compiled = built(), built(xla="on")
+    settings = {"epsilon": 0.1, "learning_rate": 0.1}  # or rounding alone would move some weights
+    plain, compiled = built(**settings), built(**settings, xla="on")
+    start = weights(plain[1])
     for step in range(2):
-        losses = [
-            float(model.train_on_batch(*batch(seed=step))) for _, _, model in (plain, compiled)
-        ]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        for _, _, model in (plain, compiled):
+            model.train_on_batch(*batch(seed=step))
+    assert changed(start, plain[1]) == set(start)
     for one, other in zip(plain[1].get_weights(), compiled[1].get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_xla_lets_the_backbone_join_in_after_the_head_epochs():

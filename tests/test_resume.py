@@ -166,7 +166,7 @@ def wait_for(condition, seconds=180):
 
 @pytest.fixture(scope="module")
 def unbroken(trainings):
-    run = create_run(config_of(**METHODS, epochs=20), "unbroken")
+    run = create_run(config_of(**METHODS, epochs=16), "unbroken")
     trainings.start(run)
     assert trainings.end() == 0
     return run
@@ -178,7 +178,7 @@ def test_ten_kills_lose_at_most_an_epoch_each(trainings, unbroken):
     for kill in range(10):
         before = run.metrics()
         if kill % 2:  # just before some file would have been replaced
-            trainings.start(run, writes=dice.randint(1, 16))
+            trainings.start(run, writes=dice.randint(1, 14))
         else:
             epochs = len(before) + dice.randint(0, 1)
             process = trainings.start(run)

@@ -264,7 +264,7 @@ class Averages:
         self.steps = keras.Variable(0.0, trainable=False, name="averaged_steps")
         self.pairs = [
             (
-                keras.Variable(ops.convert_to_numpy(weight), trainable=False, name="average"),
+                keras.Variable(_copied(weight), trainable=False, name="average"),
                 weight,
             )
             for weight in classifier.weights
@@ -284,14 +284,18 @@ class Averages:
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Within, the classifier holds the averages in place of its weights."""
-        own = [np.array(ops.convert_to_numpy(weight)) for _, weight in self.pairs]
+        own = [_copied(weight) for _, weight in self.pairs]
         try:
             for average, weight in self.pairs:
-                weight.assign(average)
+                weight.assign(_copied(average))  # JAX gives the memory of a weight to its answers
             yield
         finally:
             for (_, weight), value in zip(self.pairs, own, strict=True):
                 weight.assign(value)
+
+
+def _copied(variable: keras.Variable) -> np.ndarray:
+    return np.array(ops.convert_to_numpy(variable))
 
 
 class AveragedModel(keras.Model):

@@ -122,7 +122,7 @@ class Recorder(keras.callbacks.Callback):
             Where the training stands now.
 
         Raises:
-            Diverged: A loss is no number. Nothing was written.
+            Diverged: A loss or a weight is no number. Nothing was written.
             Stopped: While validating. Nothing was written.
         """
         done = Position(position.epoch + 1)
@@ -161,6 +161,8 @@ class Recorder(keras.callbacks.Callback):
         self.run.update(doing="Validating")
         logits = predict_logits(self.classifier, self.examples, self.rows, self._end_if_asked)
         check_finite(logits)
+        for weight in self.classifier.weights:  # a ReLU may hide one that is no number
+            check_finite(keras.ops.convert_to_numpy(weight))
         labels = self.examples.labels[self.rows]
         predictions = metrics.Predictions(labels, softmax(logits), self.config.classifier.classes)
         return {
@@ -178,7 +180,7 @@ class Recorder(keras.callbacks.Callback):
 def check_finite(values: float | np.ndarray) -> None:
     """
     Raises:
-        Diverged: Some loss or logit is infinite or no number.
+        Diverged: Some loss, logit or weight is infinite or no number.
     """
     if not np.isfinite(values).all():
         raise Diverged(
