@@ -37,7 +37,7 @@ def test_multiply_adds_by_hand():
 
 
 def test_the_cost_of_what_ships():
-    names = ["MobileNetV3Small", "MobileNetV2"]
+    names = ["MobileNetV3Small", "MobileNetV2", "MobileNetV3Small-256"]
     costs = cost.measure(names, rounds=2)
     assert list(costs) == names
     for name, of in costs.items():
@@ -55,14 +55,17 @@ def test_the_cost_of_what_ships():
     assert costs["MobileNetV2"].multiply_adds == pytest.approx(300e6 * (side / 224) ** 2, rel=0.1)
 
 
-def test_the_cost_of_trainings():
+def test_what_trainings_took_is_on_the_card_and_in_the_run(tmp_path):
     names = ["MobileNetV3Small", "MobileNetV2", "MobileNetV3Small-256"]
-    alone = [cost.of_trainings(open_predictor(name)) for name in names]
+    alone = [cost.of_training(open_predictor(name)) for name in names]
     for name, of in zip(names, alone, strict=True):
-        seconds = store.read_card(name)["training"]["seconds_per_epoch"]
-        assert of.seconds_per_epoch == pytest.approx(seconds, abs=0.1)
-    both = cost.of_trainings(open_predictor("MobileNetTrio"))
+        training = store.read_card(name)["training"]
+        assert of.seconds_per_epoch == training["seconds_per_epoch"]
+        assert of.peak_memory == training.get("peak_memory")
+    both = cost.of_training(open_predictor("MobileNetTrio"))
     assert both.seconds_per_epoch == sum(of.seconds_per_epoch for of in alone)
-    known = cost.of_training({"seconds": [30, 10, 20], "peak_memory": [10**9, 2 * 10**9]})
-    assert known == cost.TrainingCost(20.0, 2 * 10**9)
-    assert cost.of_training({"epoch": [1, 2]}) == cost.TrainingCost(None, None)
+
+    assert cost.of_run(tmp_path) == cost.TrainingCost(None, None)
+    (tmp_path / "metrics.csv").write_text("epoch,seconds\n1,30.0\n2,10.0\n3,20.0\n")
+    (tmp_path / "status.json").write_text('{"peak_memory": 2000000000}')
+    assert cost.of_run(tmp_path) == cost.TrainingCost(20.0, 2 * 10**9)

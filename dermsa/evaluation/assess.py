@@ -23,7 +23,7 @@ from dermsa.datasets.dataset import Dataset, require_root
 from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
-from dermsa.evaluation.cost import Cost, TrainingCost, of_training, of_trainings
+from dermsa.evaluation.cost import Cost, of_run, of_training
 from dermsa.evaluation.evaluate import (
     Subject,
     leaked,
@@ -101,7 +101,7 @@ def assess_model(
         sentence=of.sentence,
         leaked_share=float(of.leaked.mean()),
         cost=cost,
-        training=of_trainings(of.predictor),
+        training=of_training(of.predictor),
     )
     if attention:
         quality = _attention(of, data, samples, progress)
@@ -141,7 +141,7 @@ def assess_run(
         split_sha256=split.sha256,
         sentence=sentence(folder.name, dataset, split, part, rows, seen),
         leaked_share=float(seen.mean()),
-        training=_training(folder / "metrics.csv"),
+        training=of_run(folder),
     )
 
 
@@ -263,11 +263,6 @@ def _computed(
         **record.figures(predictions, samples),
         **about,
     )
-
-
-def _training(metrics: Path) -> TrainingCost | None:
-    """What a run took, from its row per epoch; None where they are not there."""
-    return of_training(pd.read_csv(metrics).to_dict("list")) if metrics.is_file() else None
 
 
 def _cases_of(table: pd.DataFrame) -> pd.DataFrame:

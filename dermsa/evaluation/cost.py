@@ -8,16 +8,18 @@ answer of each in turn, so that whatever slows one slows all.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from dermsa.inference import store
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
@@ -84,24 +86,20 @@ class TrainingCost:
     peak_memory: int | None
 
 
-def of_training(epochs: Mapping[str, Sequence[float]]) -> TrainingCost:
-    """What a training took, from the columns of its `metrics.csv` or the curves of a card."""
-    seconds, memory = (epochs.get(name, ()) for name in ("seconds", "peak_memory"))
-    return TrainingCost(
-        float(np.median(seconds)) if len(seconds) else None,
-        int(max(memory)) if len(memory) else None,
-    )
+def of_run(folder: Path) -> TrainingCost:
+    """What a run took so far, from its `metrics.csv` and `status.json`."""
+    metrics, status = folder / "metrics.csv", folder / "status.json"
+    seconds = pd.read_csv(metrics)["seconds"].median() if metrics.is_file() else None
+    known = json.loads(status.read_text(encoding="utf-8")) if status.is_file() else {}
+    return TrainingCost(None if seconds is None else float(seconds), known.get("peak_memory"))
 
 
-def of_trainings(predictor: AnyPredictor) -> TrainingCost:
-    """What the training of a model took; of an ensemble, one epoch of every member and the most
-    memory of any."""
-    costs = [
-        of_training(network.model.card.get("training", {}).get("curves", {}))
-        for network in _networks(predictor)
-    ]
-    seconds = [cost.seconds_per_epoch for cost in costs]
-    memory = [cost.peak_memory for cost in costs]
+def of_training(predictor: AnyPredictor) -> TrainingCost:
+    """What the training of a model took, from its card; of an ensemble, one epoch of every member
+    and the most memory of any."""
+    trainings = [network.model.card.get("training", {}) for network in _networks(predictor)]
+    seconds = [training.get("seconds_per_epoch") for training in trainings]
+    memory = [training.get("peak_memory") for training in trainings]
     return TrainingCost(
         None if None in seconds else sum(seconds), None if None in memory else max(memory)
     )
