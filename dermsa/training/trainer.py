@@ -298,6 +298,8 @@ def compile_stage(
         head_only: For the epochs of the head alone.
     """
     methods.let_train(classifier, config, head_only)
+    # On several devices it has been compiled for other lists of weights that train.
+    classifier.predict_function = None
     model.compile(
         methods.optimizer_of(config, classifier, steps, head_only),
         methods.loss_of(config, counts),
