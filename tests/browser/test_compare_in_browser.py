@@ -49,6 +49,7 @@ def look_at(page, view: str) -> None:
 def choose_model(page, name: str) -> None:
     page.get_by_role("combobox", name="Models and runs").fill(name)
     page.get_by_role("option", name=name, exact=True).click()
+    page.keyboard.press("Escape")  # the open list hides the rest of the page from readers
     page.get_by_role("columnheader", name=name).first.wait_for()
 
 
