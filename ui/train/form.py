@@ -25,7 +25,7 @@ from dermsa.training.presets import PRESETS
 from dermsa.training.sampling import SAMPLING
 from ui.train.table import gib
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OWN_SETTINGS = "The defaults"
 MAX_SECONDS = 180
 ACROSS = 3
@@ -76,8 +76,9 @@ def command(*arguments: str, stdin: str = "") -> Any:
             f"There was no answer within {MAX_SECONDS} seconds; the machine is busy. Try again."
         ) from None
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("dermsa: ")]
-        raise CommandFailed(said[-1].removeprefix("dermsa: ") if said else "It failed.")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        said = [line.removeprefix("dermsa: ") for line in lines if line.startswith("dermsa: ")]
+        raise CommandFailed(said[-1] if said else f"The command failed: {' '.join(lines[-1:])}")
     return json.loads(done.stdout)
 
 
