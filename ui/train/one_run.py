@@ -240,8 +240,7 @@ def show_export(row: Row) -> None:
     if export is None:
         return
     if export.state == "running":
-        with st.status(f"Making the model {export.name}", expanded=False):
-            st.caption(export.said or "It begins.")
+        st.info(f"Making the model {export.name} ...", icon=":material/hourglass_top:")
     elif export.state == "finished":
         st.success(f"{export.said} Diagnose and Compare have it.", icon=":material/check:")
     else:
