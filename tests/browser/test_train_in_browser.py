@@ -95,5 +95,5 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
         page.get_by_text("Sample", exact=True).click()
         page.get_by_role("combobox", name="Sample lesion").click()
         page.get_by_role("option").first.click()
-        page.get_by_text("Probability of malignancy").first.wait_for()
+        page.get_by_text("Probability that the lesion is malignant").first.wait_for()
         assert page.get_by_text("evening-model").first.is_visible()
