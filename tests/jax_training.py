@@ -20,7 +20,8 @@ METHODS = {
     "accumulate": 2,
     "layer_decay": 0.8,
     "head_epochs": 1,
-    "epochs": 3,
+    "epochs": 2,
+    "augmentation": "none",  # it takes long to compile
 }
 
 

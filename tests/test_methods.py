@@ -232,7 +232,9 @@ def test_jax_trains_by_all_methods_on_two_devices_as_on_one(synthetic_data):
             "PYTHONPATH": str(Path(dermsa.__file__).parents[1]),
             "KERAS_BACKEND": "jax",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            # Most of the time goes into compiling.
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+            "--xla_backend_optimization_level=0",
         },
         capture_output=True,
         text=True,
