@@ -22,6 +22,8 @@ ARGUMENTS = (
     "--disable-sync",
 )
 START_SECONDS = 60
+SETTLE_POLLS = 1200  # of a tenth of a second
+STALE = "[data-stale=true]"
 
 
 @contextmanager
@@ -69,6 +71,22 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+def settle(page) -> None:
+    """Waits until the page has drawn all that the server sends and has dropped what it replaced.
+
+    A rerun begins a moment after a click, and what it replaces stays on the page until it ends: so
+    the page has to be quiet for half a second.
+    """
+    quiet = 0
+    for _ in range(SETTLE_POLLS):
+        state = page.get_by_test_id("stApp").get_attribute("data-test-script-state")
+        quiet = quiet + 1 if state == "notRunning" and not page.locator(STALE).count() else 0
+        if quiet == 5:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the page does not come to rest")
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ import re
 
 import cv2
 import pytest
+from playwright.sync_api import expect
 
 from dermsa.datasets.synthetic import draw_lesion
-from tests.browser.conftest import running_app
+from tests.browser.conftest import running_app, settle
 from tests.drawn_weights import GOOD, POOR, write_weights
 
 pytestmark = pytest.mark.browser
@@ -36,12 +37,6 @@ def compare_page(browser, compare_address):
     page.close()
 
 
-def settle(page) -> None:
-    """Waits until the server has nothing more to send."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    page.wait_for_timeout(300)
-
-
 def look_at(page, view: str) -> None:
     page.get_by_role("radio", name=view, exact=True).click()
 
@@ -61,15 +56,17 @@ def download(page, name: str) -> str:
 
 def save_figure(page, figure: str) -> tuple[str, bytes]:
     """Name and content of the file that the camera of a figure gives."""
+    camera = page.locator(f".st-key-figure-{figure} .modebar-btn")
+    expect(camera).to_have_count(1, timeout=30_000)  # a figure drawn anew has two for a moment
     with page.expect_download() as started:
-        page.locator(f".st-key-figure-{figure} .modebar-btn").click()
+        camera.click()
     return started.value.suggested_filename, started.value.path().read_bytes()
 
 
 def test_a_researcher_compares_two_models(compare_page, tmp_path):
     page = compare_page
     # The link was the first thing that this server was asked for, and has its frame all the same.
-    assert page.get_by_text("not a medical device").is_visible()
+    page.get_by_text("not a medical device").wait_for()
     page.locator(".js-plotly-plot .scatterlayer").first.wait_for(state="attached")
     choose_model(page, POOR)
     settle(page)
@@ -88,7 +85,7 @@ def test_a_researcher_compares_two_models(compare_page, tmp_path):
     page.get_by_role("button", name=re.compile("^Open SYN_")).first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("little attention").wait_for()
-    assert dialog.locator("[data-testid=stImage] img").count() == 5
+    expect(dialog.locator("[data-testid=stImage] img")).to_have_count(5)
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
 
@@ -97,11 +94,12 @@ def test_a_researcher_compares_two_models(compare_page, tmp_path):
     photo = tmp_path / "lesion.jpg"
     photo.write_bytes(cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes())
     look_at(page, "One photo")
+    settle(page)
     page.locator("input[type=file]").set_input_files(photo)
     page.get_by_text("little attention").wait_for()
     settle(page)
     times = page.get_by_role("cell", name=re.compile(r"^\d+ ms$"))
-    assert times.count() == 2
+    expect(times).to_have_count(2)
 
     # What is downloaded stands alone, and says the same as the page.
     report = download(page, "Report (HTML)")
@@ -109,7 +107,7 @@ def test_a_researcher_compares_two_models(compare_page, tmp_path):
     rows = list(csv.DictReader(io.StringIO(download(page, "All figures (CSV)"))))
     assert {row["model"] for row in rows} == {GOOD, POOR}
     value = next(row["value"] for row in rows if row["metric"] == "macro_recall")
-    assert page.get_by_role("cell", name=re.compile(f"{float(value):.3f}")).first.is_visible()
+    page.get_by_role("cell", name=re.compile(f"{float(value):.3f}")).first.wait_for()
 
     # The address has all of it for a colleague.
     for part in (f"models={GOOD}", f"models={POOR}", "view=One"):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dermsa.training import launcher, runs
-from tests.browser.conftest import running_app
+from tests.browser.conftest import running_app, settle
 
 pytestmark = pytest.mark.browser
 PATIENCE = 240_000  # milliseconds; a training imports TensorFlow first
@@ -42,11 +42,6 @@ def choose(page, label, value):
     page.get_by_role("combobox", name=re.compile(label)).click()
     page.get_by_role("option", name=value, exact=True).click()
     settle(page)
-
-
-def settle(page):
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    page.wait_for_timeout(300)
 
 
 def press(page, name):
@@ -87,6 +82,7 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
             page.wait_for_timeout(200)
         press(page, "Stop")
         page.get_by_text("was stopped; can be resumed").wait_for()
+        settle(page)
         page.get_by_test_id("stPopover").filter(has_text="Export").get_by_role("button").click()
         fill(page, "Name", "evening-model")
         page.get_by_test_id("stPopoverBody").get_by_role("button", name="Export").click()
@@ -96,4 +92,4 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
         page.get_by_role("combobox", name="Sample lesion").click()
         page.get_by_role("option").first.click()
         page.get_by_text("Probability that the lesion is malignant").first.wait_for()
-        assert page.get_by_text("evening-model").first.is_visible()
+        page.get_by_text("evening-model").first.wait_for()
