@@ -60,3 +60,12 @@ def open_when_up(page, address: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def settle(page) -> None:
+    """Waits for the end of the run that draws the page.
+
+    Streamlit forgets where an upload should go if such a run begins within the same hundredth of
+    a second: nobody chooses a file that fast, but a benchmark does.
+    """
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.browser import chromium, open_when_up, starting_app
+from benchmarks.browser import chromium, open_when_up, settle, starting_app
 from benchmarks.common import line
 from dermsa.evaluation import record
 from dermsa.inference import store
@@ -96,7 +96,7 @@ def _drawn(page, figure: str, models: int | None = None) -> None:
             "`.st-key-figure-${figure} .legendtext`).length",
             arg=[figure, models],
         )
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    settle(page)
 
 
 main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.browser import chromium, open_when_up, starting_app
+from benchmarks.browser import chromium, open_when_up, settle, starting_app
 from benchmarks.common import jpeg, line
 
 TURNS = 80
@@ -48,7 +48,10 @@ def _answer(page, photo: Path, wait_for_gone: str | None) -> None:
     if wait_for_gone:
         page.get_by_role("button", name="Start over").click()
         page.get_by_text("Probability that the lesion is malignant").wait_for(state="detached")
-    page.locator("input[type=file]").first.set_input_files(str(photo), timeout=60_000)
+    upload = page.locator("input[type=file]").first
+    upload.wait_for(state="attached", timeout=60_000)
+    settle(page)
+    upload.set_input_files(str(photo))
     page.get_by_text("Probability that the lesion is malignant").wait_for(timeout=60_000)
 
 

@@ -65,7 +65,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patients", metavar="FILE.csv", help="columns image_id, age, sex, localization"
     )
-    parser.add_argument("--model", metavar="NAME", help="a model in weights/ (the default one)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a model in weights/, or what it is for: accurate or fast (accurate)",
+    )
     parser.add_argument("--out", metavar="FILE.csv", required=True, help="the table to write")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -133,12 +137,13 @@ def _models(options: argparse.Namespace) -> None:
             f"  {row['name']:<60} {row['input_size'][0]} px, features "
             f"{'x'.join(map(str, row['feature_shape']))}, {row['parameters']:,} parameters"
         )
-    print("Trained models in weights/ (the first is the default):")
+    print("Trained models in weights/ (the first answers where none is named):")
+    roles = {name: f"{name} ({role})" for role, name in store.models_by_role().items()}
     for name in store.model_names():
         recall = store.read_card(name)["metrics"]["macro_recall"]
         print(
-            f"  {name:<44} macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
-            f"{recall['high']:.3f}), n = {recall['n']} test images"
+            f"  {roles.get(name, name):<44} macro recall {recall['value']:.3f} "
+            f"({recall['low']:.3f} to {recall['high']:.3f}), n = {recall['n']} test images"
         )
 
 
@@ -157,15 +162,11 @@ def _presets(options: argparse.Namespace) -> None:
 
     named = presets.preset(options.name) if options.name else None
     if options.json:
-        listed = [each.as_dict() for each in presets.PRESETS.values()]
+        listed = [each.as_dict() for each in presets.all_presets().values()]
         print(json.dumps(named.as_dict() if named else listed, indent=1))
         return
-    for each in [named] if named else presets.PRESETS.values():
-        figure = each.headline
-        print(
-            f"{each.name:<54}{each.backbone}, {each.cut}, {each.head}; {each.regime}; "
-            f"{figure.title} {figure.value:.3g}"
-        )
+    for each in [named] if named else presets.all_presets().values():
+        print(f"{each.name:<54}{each.summary()}")
     if named:
         about = named.as_dict()
         print(f"  {about['source']} {about['link']}".rstrip())
@@ -243,7 +244,7 @@ def _augment(options: argparse.Namespace) -> None:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="id or folder of a run")
     parser.add_argument("--name", required=True, help="of the model: its folder in weights/")
-    parser.add_argument("--default", action="store_true", help="let this model answer by default")
+    _role_argument(parser)
     parser.add_argument(
         "--views", type=int, default=4, help="mirror images to average over, 1 to 4 (4)"
     )
@@ -266,6 +267,19 @@ def _export(options: argparse.Namespace) -> None:
         run, options.name, options.data, options.default, options.views, options.note
     )
     _say_written(folder, options.json)
+
+
+def _role_argument(parser: argparse.ArgumentParser) -> None:
+    from dermsa.inference.store import ROLES
+
+    parser.add_argument(
+        "--default",
+        nargs="?",
+        const=ROLES[0],
+        choices=ROLES,
+        metavar="ROLE",
+        help="let this model answer where none is named; with fast: where the fast one is wanted",
+    )
 
 
 def _say_written(folder: Path, as_json: bool) -> None:
@@ -300,7 +314,7 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
         help="mean: all members count the same; fitted: as lowers the log loss on validation most "
         "(mean)",
     )
-    parser.add_argument("--default", action="store_true", help="let this model answer by default")
+    _role_argument(parser)
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
     )
@@ -331,7 +345,11 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="NAME", help="a model in weights/ (the default one)")
+    which.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a model in weights/, or what it is for: accurate or fast (accurate)",
+    )
     which.add_argument("--all", action="store_true", help="every model in weights/")
     parser.add_argument(
         "--part", choices=("validation", "test"), default="test", help="which part (test)"
@@ -368,7 +386,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError("--images and --truth belong together.")
     if options.save and (options.images or options.part != "test"):
         raise ValueError("--save keeps the test part of a model's own split, nothing else.")
-    names = store.model_names() if options.all else [options.model or store.default_model()]
+    names = (
+        store.model_names()
+        if options.all
+        else [store.named(options.model or store.default_model())]
+    )
     costs = cost.measure(names) if options.save else {}
     results = []
     for name in names:

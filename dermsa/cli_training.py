@@ -41,7 +41,9 @@ def _configuration_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the configuration starts from; flags of single settings change it."""
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
-        "--preset", metavar="NAME", help="start from a published training, see the command presets"
+        "--preset",
+        metavar="NAME",
+        help="start from a published training or that of a shipped model, see the command presets",
     )
     start.add_argument(
         "--config",
@@ -211,7 +213,8 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         dest="table",
-        help="a published table: a run for every row that its authors trained; --tables lists them",
+        help="a published table: a run for every row that its authors trained, --tables lists "
+        "them; or shipped/<ensemble>: a run for every member",
     )
     parser.add_argument("--tables", action="store_true", help="list the published tables")
     parser.add_argument(

@@ -90,7 +90,13 @@ def start_over() -> None:
 def ask_for_model() -> AnyPredictor | None:
     """The model, opened, or None after showing what is wrong."""
     names, again = st.columns([2.4, 1], gap="small", vertical_alignment="bottom")
-    name = names.selectbox("Model", store.model_names(), key=key("model"))
+    roles = {name: role for role, name in store.models_by_role().items()}
+    name = names.selectbox(
+        "Model",
+        store.model_names(),
+        format_func=lambda name: f"{name} ({roles[name]})" if name in roles else name,
+        key=key("model"),
+    )
     again.button(
         "Start over",
         icon=":material/restart_alt:",

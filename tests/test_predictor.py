@@ -30,9 +30,11 @@ def lesion():
     return draw_lesion("mel", 3, (450, 600))[0]
 
 
-def test_there_is_a_default_model():
-    assert store.default_model() == MODELS[0]
-    assert (store.weights_folder() / "default").read_text().strip() == MODELS[0]
+def test_there_is_an_accurate_and_a_fast_model():
+    roles = store.models_by_role()
+    assert list(roles) == ["accurate", "fast"]
+    assert roles["accurate"] == store.default_model() == MODELS[0]
+    assert roles["fast"] in NETWORKS  # a single network
 
 
 def test_an_answer_is_whole(predictor, lesion):

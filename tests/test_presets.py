@@ -128,10 +128,7 @@ def test_the_headline_is_the_paper_s(name, metric, value):
 # --- on the command line ------------------------------------------------------------------------
 
 
-def test_the_list_names_all(capsys):
-    assert main(["presets"]) == 0
-    printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()] == list(PRESETS)
+def test_the_list_has_every_row_as_data(capsys):
     assert main(["presets", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     large = listed["sensors2022/MobileNetV3Large/MD"]

@@ -30,7 +30,7 @@ def weights(tmp_path, monkeypatch):
             "files": {file: sha256_of(content) for file, content in files.items()},
         }
         (tmp_path / name / store.CARD).write_text(json.dumps(card))
-    (tmp_path / "default").write_text("beta\n")
+    (tmp_path / "accurate").write_text("beta\n")
     (tmp_path / "no-card").mkdir()
     return tmp_path
 
@@ -53,10 +53,22 @@ def test_the_default_model_comes_first(weights):
 
 @pytest.mark.parametrize("default", [None, "nonsense"])
 def test_without_a_named_default_the_first_by_name_answers(weights, default):
-    (weights / "default").unlink()
+    (weights / "accurate").unlink()
     if default:
-        (weights / "default").write_text(default)
+        (weights / "accurate").write_text(default)
     assert store.default_model() == "alpha"
+
+
+def test_a_model_can_be_asked_for_by_what_it_is_for(weights):
+    assert store.models_by_role() == {"accurate": "beta"}
+    (weights / "fast").write_text("gamma\n")
+    assert store.models_by_role() == {"accurate": "beta", "fast": "gamma"}
+    assert store.model_names() == ["beta", "gamma", "alpha"]
+    assert open_model("fast").onnx == b"the network of gamma"
+    assert store.read_card("fast") == store.read_card("gamma")
+    (weights / "fast").write_text("one that is gone\n")
+    assert store.models_by_role() == {"accurate": "beta"}
+    assert "There is no model 'fast'" in refusal(open_model, "fast")
 
 
 def test_without_any_model_it_says_how_to_get_one(tmp_path, monkeypatch):

@@ -2,6 +2,9 @@
 
 A model is a network, or an ensemble: a card that names other models of `weights/`, their weights
 and the hashes of their cards, which in turn name the hashes of their files.
+
+A model may also be asked for by what it is for, accurate or fast: files of these names in
+`weights/` say which model that is. The accurate one answers where none is named.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 CARD = "card.json"
-DEFAULT_MODEL_FILE = "default"
+ROLES = ("accurate", "fast")
 MEMBER_KEYS = ("model", "sha256", "weight")
 
 
@@ -61,14 +64,26 @@ class Member:
 
 
 def model_names() -> list[str]:
-    """Names of all models with a card; the default model first."""
+    """Names of all models with a card; those with a role first, of these the accurate one."""
     names = sorted(path.parent.name for path in weights_folder().glob(f"*/{CARD}"))
-    default = _default_name()
-    return sorted(names, key=lambda name: name != default)
+    first = [_named_by(role) for role in ROLES]
+    return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+
+
+def models_by_role() -> dict[str, str]:
+    """Which model is the accurate and which the fast one, where that is said."""
+    names = model_names()
+    named = {role: _named_by(role) for role in ROLES}
+    return {role: name for role, name in named.items() if name in names}
+
+
+def named(name: str) -> str:
+    """The name of the model that has this role; any other name stands for itself."""
+    return models_by_role().get(name, name)
 
 
 def default_model() -> str:
-    """Name of the model that answers when none is named.
+    """Name of the model that answers when none is named: the accurate one, else the first.
 
     Raises:
         ModelError: There is no model.
@@ -83,20 +98,24 @@ def default_model() -> str:
 
 
 def read_card(name: str) -> dict:
-    """The card of a model, without opening the model.
+    """The card of a model, named by its own name or its role, without opening the model.
 
     Raises:
         ModelError: No such model, or an unreadable card.
     """
-    return _read_card(name)[0]
+    return _read_card(named(name))[0]
 
 
 def open_model(name: str) -> Model:
     """Reads a model, and its members if it has any, and checks its files against its card.
 
+    Args:
+        name: Of the model, or its role.
+
     Raises:
         ModelError: Missing, damaged or changed files.
     """
+    name = named(name)
     card, sha256 = _read_card(name)
     folder = weights_folder() / name
     if "members" in card:
@@ -175,6 +194,6 @@ def _checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _default_name() -> str | None:
-    path = weights_folder() / DEFAULT_MODEL_FILE
+def _named_by(role: str) -> str | None:
+    path = weights_folder() / role
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None

@@ -76,7 +76,7 @@ def make_ensemble(
     name: str,
     weighting: str = "mean",
     data: Path | None = None,
-    make_default: bool = False,
+    role: str | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Writes `weights/<name>/` for an ensemble.
@@ -86,7 +86,7 @@ def make_ensemble(
         name: Of the ensemble.
         weighting: A key of `WEIGHTINGS`.
         data: The folder of the data sets; None for `data_root()`.
-        make_default: Whether this model answers when none is named.
+        role: Of `store.ROLES`, where this ensemble shall have it from now on.
         notes: What a reader of the card should know besides, a sentence each.
 
     Returns:
@@ -152,7 +152,7 @@ def make_ensemble(
         "intended_use": first["intended_use"],
         "files": {},
     }
-    return write_model(card, {}, make_default)
+    return write_model(card, {}, role)
 
 
 def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:

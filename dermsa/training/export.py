@@ -25,7 +25,7 @@ from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import mean_logits
-from dermsa.inference.store import CARD, DEFAULT_MODEL_FILE, sha256_of, weights_folder
+from dermsa.inference.store import CARD, ROLES, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
 from dermsa.models.onnx_export import to_onnx
@@ -52,7 +52,7 @@ def export(
     run: Run,
     name: str,
     data: Path | None = None,
-    make_default: bool = False,
+    role: str | None = None,
     views: int = len(FLIPS),
     notes: Sequence[str] = (),
 ) -> Path:
@@ -62,7 +62,7 @@ def export(
         run: With at least one epoch done.
         name: Of the model.
         data: The folder of the data sets; None for `data_root()`.
-        make_default: Whether this model answers when none is named.
+        role: Of `store.ROLES`, where this model shall have it from now on.
         views: How many mirror images of a photo the logits are averaged over, 1 to 4.
         notes: What a reader of the card should know besides, a sentence each.
 
@@ -145,7 +145,7 @@ def export(
     }
     if card["decomposes"]:
         card["bias"] = _by_class(classes, classifier.get_layer("logits").bias)
-    return write_model(card, files, make_default)
+    return write_model(card, files, role)
 
 
 def check_name(name: str) -> None:
@@ -156,17 +156,19 @@ def check_name(name: str) -> None:
     """
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
         raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
+    if name in ROLES:
+        raise RunError(f"{name!r} says what a model is for, and cannot name one.")
 
 
-def write_model(card: dict, files: dict[str, bytes], make_default: bool) -> Path:
+def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
     """Writes the folder of a model, its card last: without a card it is not there yet."""
     folder = weights_folder() / card["name"]
     for file, content in files.items():
         write_atomically(folder / file, content)
     write_atomically(folder / "README.md", card_readme(card).encode())
     write_atomically(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())
-    if make_default:
-        write_atomically(weights_folder() / DEFAULT_MODEL_FILE, f"{card['name']}\n".encode())
+    if role:
+        write_atomically(weights_folder() / role, f"{card['name']}\n".encode())
     return folder
 
 

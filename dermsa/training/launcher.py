@@ -213,7 +213,7 @@ class Export:
     said: str
 
 
-def start_export(run: Run, name: str, default: bool = False) -> None:
+def start_export(run: Run, name: str, role: str | None = None) -> None:
     """Makes a model of a run in `weights/`, by a process that outlives this one.
 
     Raises:
@@ -226,7 +226,7 @@ def start_export(run: Run, name: str, default: bool = False) -> None:
     command = [sys.executable, "-m", "dermsa", "export", str(run.folder), "--name", name]
     status = run.status()
     command += ["--data", status["data"]] if status.get("data") else []
-    command += ["--default"] if default else []
+    command += ["--default", role] if role else []
     with (run.folder / EXPORT_LOG).open("wb") as log:
         process = subprocess.Popen(
             command,

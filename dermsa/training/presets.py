@@ -2,6 +2,7 @@
 
     preset("sensors2022/InceptionResNetV2/MD").config()    # a TrainingConfig
     preset("sensors2022/InceptionResNetV2/MD").figures()   # what the paper reports of it
+    all_presets()                             # these, after those of the models in weights/
 
 Every row that its authors trained themselves has a preset; what they quote from others has none.
 A preset is data: a network, a regime, and the published rows that came of them. What the papers
@@ -18,7 +19,9 @@ from typing import Any
 from dermsa.datasets import registry
 from dermsa.evaluation.published import SOURCES, Published, figures
 from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.training import shipped
 from dermsa.training.config import TrainingConfig
+from dermsa.training.shipped import ShippedTraining
 
 # Where there is room for one figure, the first of these that was published.
 HEADLINES = ("accuracy", "weighted_precision", "macro_recall")
@@ -237,6 +240,14 @@ class Preset:
         start = () if backbone(self.backbone).imagenet else (RANDOM_START,)
         return (*self.more_notes, *kernel, *start, *REGIMES[self.regime].notes)
 
+    def summary(self) -> str:
+        """One line of a list."""
+        headline = self.headline
+        return (
+            f"{self.backbone}, {self.cut}, {self.head}; {self.regime}; {headline.title} "
+            f"{headline.value:.3g}"
+        )
+
     def as_dict(self) -> dict:
         """Everything of it as JSON-ready values."""
         return {
@@ -249,17 +260,20 @@ class Preset:
             "source": SOURCES[self.source].title,
             "link": SOURCES[self.source].link,
             "notes": list(self.notes),
+            "headline": {"title": self.headline.title, "value": self.headline.value},
             "published": [asdict(figure) for figure in self.figures()],
             "config": asdict(self.config()),
         }
 
 
-def preset(name: str) -> Preset:
-    """A preset by its name.
+def preset(name: str) -> Preset | ShippedTraining:
+    """A preset by its name: a published training, or `shipped/<model>`.
 
     Raises:
         ValueError: There is none; the message offers the nearest.
     """
+    if name.startswith(shipped.PREFIX):
+        return shipped.training(name)
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or list(PRESETS)[:3]
         raise ValueError(
@@ -451,3 +465,8 @@ def _usth() -> Iterator[Preset]:
 PRESETS: dict[str, Preset] = {
     each.name: each for rows in (_sensors, _ablation, _datta, _usth) for each in rows()
 }
+
+
+def all_presets() -> dict[str, Preset | ShippedTraining]:
+    """The trainings of the models that are there, then the published ones, by name."""
+    return {**shipped.trainings(), **PRESETS}

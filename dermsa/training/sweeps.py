@@ -16,6 +16,7 @@ from typing import Any
 from dermsa.datasets import registry
 from dermsa.evaluation.published import Published
 from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.training import shipped
 from dermsa.training.config import TrainingConfig
 from dermsa.training.presets import PRESETS, Preset
 from dermsa.training.runs import Run, create_run
@@ -100,11 +101,14 @@ def _table_name(figure: Published) -> str:
 
 
 def table(name: str) -> list[Planned]:
-    """A run for every row of a published table that its authors trained.
+    """A run for every row of a published table that its authors trained, or for every member of
+    the ensemble `shipped/<model>`.
 
     Raises:
         ValueError: No such table; the message lists them.
     """
+    if name.startswith(shipped.PREFIX):
+        return [Planned(each.name, each.config()) for each in shipped.members(name)]
     known = tables()
     presets = known.get(NUMBERS.get(name, name))
     if presets is None:

@@ -21,7 +21,7 @@ from dermsa.training import estimate, form, runs
 from dermsa.training.config import LOSSES, SCHEDULES
 from dermsa.training.devices import devices
 from dermsa.training.overview import duration
-from dermsa.training.presets import PRESETS
+from dermsa.training.presets import all_presets
 from dermsa.training.sampling import SAMPLING
 from ui.train.table import gib
 
@@ -122,10 +122,9 @@ def ask_start() -> None:
     left, right = st.columns(2, gap="medium")
     name = left.selectbox(
         "Start from",
-        [OWN_SETTINGS, *PRESETS],
+        [OWN_SETTINGS, *all_presets()],
         key="train-preset",
-        help="The defaults are near to what the shipped models were trained with; the others are "
-        "the papers' trainings, as published.",
+        help="The trainings of the models that are here, then the papers' trainings as published.",
     )
     if name != st.session_state.get("train-preset-taken", OWN_SETTINGS):
         take_preset(name)
@@ -152,12 +151,14 @@ def take_preset(name: str) -> None:
 
 def show_preset(name: str) -> None:
     about = preset(name)
-    headline = PRESETS[name].headline
+    headline, published = about["headline"], about["published"]
     st.caption(
-        f"{about['source']}: {about['about']}. Published: {headline.title.lower()} "
-        f"{headline.value:.3g}."
+        f"{about['source']}: {about['about']}. {'Published' if published else 'Measured'}: "
+        f"{headline['title'].lower()} {headline['value']:.3g}."
     )
-    with st.expander("What the paper leaves open, or did otherwise"):
+    with st.expander(
+        "What the paper leaves open, or did otherwise" if published else "What to know of it"
+    ):
         st.markdown("\n".join(f"- {note}" for note in about["notes"]))
 
 

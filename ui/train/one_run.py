@@ -6,6 +6,7 @@ import re
 
 import streamlit as st
 
+from dermsa.inference import store
 from dermsa.training import launcher, overview, runs
 from dermsa.training.devices import DeviceError
 from dermsa.training.overview import Row, duration
@@ -220,12 +221,22 @@ def ask_export(bar, row: Row) -> None:
             "part, with a card. Takes a minute or more."
         )
         name = st.text_input("Name", suggested_name(row.title), key=f"train-export-name-{key}")
-        default = st.checkbox("Let it answer by default", key=f"train-export-default-{key}")
+        role = st.selectbox(
+            "Let it be",
+            list(store.ROLES),
+            index=None,
+            placeholder="one of several",
+            format_func={
+                "accurate": "the accurate one, which answers by default",
+                "fast": "the fast one",
+            }.get,
+            key=f"train-export-role-{key}",
+        )
         st.button(
             "Export",
             type="primary",
             on_click=act,
-            args=(launcher.start_export, row.run, name.strip(), default),
+            args=(launcher.start_export, row.run, name.strip(), role),
             disabled=not name.strip(),
             key=f"train-export-start-{key}",
         )

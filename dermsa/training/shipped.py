@@ -1,0 +1,117 @@
+"""How the models in `weights/` were trained, as presets that train their like again.
+
+    training("shipped/MobileNetV3Small").config()    # the TrainingConfig that its card keeps
+
+A card holds all of it, so that nothing is written twice: a model that is exported has its preset
+at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict, dataclass
+
+from dermsa.inference import store
+from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.training.config import TrainingConfig
+
+PREFIX = "shipped/"
+
+
+@dataclass(frozen=True)
+class ShippedTraining:
+    """The training of one network in `weights/`, by its card; stands beside `presets.Preset`."""
+
+    model: str
+    card: dict
+
+    @property
+    def name(self) -> str:
+        return PREFIX + self.model
+
+    def config(self) -> TrainingConfig:
+        """The training; settings that are younger than the card have their defaults."""
+        names = [field.name for field in dataclasses.fields(ClassifierConfig)]
+        network = {**self.card["architecture"], "classes": self.card["classes"]}
+        classifier = ClassifierConfig(**{name: network[name] for name in names if name in network})
+        return TrainingConfig(classifier, **self.card["training"]["config"])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the command alone does not repeat."""
+        training, config = self.card["training"], self.config()
+        notes = [
+            f"Trained with the package versions and the commit that its card keeps "
+            f"({training['git_commit'] or 'none was kept'}); others give a model of the same kind, "
+            "not the same weights.",
+            f"The export took {self.card['views']} view(s) of each photo.",
+        ]
+        if config.start_from:
+            notes.append(f"It went on from the run {config.start_from}, which must be there.")
+        return (*notes, *self.card["notes"])
+
+    def figures(self) -> tuple:
+        """Nothing was published of it; its own figures are in its card."""
+        return ()
+
+    def summary(self) -> str:
+        """One line of a list."""
+        architecture, recall = self.card["architecture"], self.card["metrics"]["macro_recall"]
+        return (
+            f"{architecture['backbone']}, {architecture['cut']}, {architecture['head']}; "
+            f"protocol {self.card['protocol']['name']}; macro recall {recall['value']:.3f} "
+            f"on {recall['n']:,} test images"
+        )
+
+    def as_dict(self) -> dict:
+        """Everything of it as JSON-ready values, under the names of `Preset.as_dict`."""
+        architecture, recall = self.card["architecture"], self.card["metrics"]["macro_recall"]
+        return {
+            "name": self.name,
+            "backbone": architecture["backbone"],
+            "cut": architecture["cut"],
+            "head": architecture["head"],
+            "regime": "shipped",
+            "about": "as its card keeps it",
+            "source": f"The model {self.model}",
+            "link": "",
+            "notes": list(self.notes),
+            "headline": {"title": "Macro recall on test", "value": recall["value"]},
+            "published": [],
+            "config": asdict(self.config()),
+        }
+
+
+def trainings() -> dict[str, ShippedTraining]:
+    """All networks of `weights/` whose training is known, by name; the default model's first."""
+    found = [ShippedTraining(name, store.read_card(name)) for name in store.model_names()]
+    return {each.name: each for each in found if "training" in each.card}
+
+
+def training(name: str) -> ShippedTraining:
+    """The training behind `shipped/<model>`.
+
+    Raises:
+        ModelError: There is no such model.
+        ValueError: The model is an ensemble, of which each member has a training.
+    """
+    model = name.removeprefix(PREFIX)
+    card = store.read_card(model)
+    if "members" in card:
+        members = ", ".join(PREFIX + member["model"] for member in card["members"])
+        raise ValueError(
+            f"{model} is an ensemble of several trainings: {members}. All of them are queued by: "
+            f"python -m dermsa sweep --table {name}"
+        )
+    return ShippedTraining(model, card)
+
+
+def members(name: str) -> list[ShippedTraining]:
+    """The trainings behind the ensemble `shipped/<model>`, or the one behind a network.
+
+    Raises:
+        ModelError: There is no such model, or a member is missing.
+    """
+    card = store.read_card(name.removeprefix(PREFIX))
+    models = [member["model"] for member in card.get("members", ())]
+    return [training(PREFIX + model) for model in models] or [training(name)]

@@ -1,0 +1,62 @@
+"""The models in `weights/` can be trained again by name."""
+
+import json
+
+import pytest
+
+from dermsa.cli import main
+from dermsa.inference import store
+from dermsa.training import form, shipped
+from dermsa.training.presets import PRESETS, all_presets, preset
+
+pytestmark = pytest.mark.skipif(not store.model_names(), reason="there is no model in weights/")
+
+
+def planned(capsys, *arguments):
+    assert main(["sweep", *arguments, "--dry-run", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_network_that_is_there_has_one_and_all_are_listed(capsys):
+    networks = [name for name in store.model_names() if "members" not in store.read_card(name)]
+    assert list(shipped.trainings()) == [f"shipped/{name}" for name in networks]
+    assert list(all_presets()) == [*shipped.trainings(), *PRESETS]
+    assert main(["presets"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()] == list(all_presets())
+
+
+@pytest.mark.parametrize("name", shipped.trainings())
+def test_it_is_what_the_card_keeps(name, capsys):
+    card = store.read_card(name.removeprefix("shipped/"))
+    (run,) = planned(capsys, "--from", name, "--vary", f"seed={card['training']['config']['seed']}")
+    kept = {**card["architecture"], **card["training"]["config"], "classes": card["classes"]}
+    settings = run["config"]
+    settings |= settings.pop("classifier")
+    for setting, value in settings.items():  # what is younger than the card has its default
+        expected = kept[setting] if setting in kept else form.FIELDS[setting].default
+        assert value == expected, setting
+
+
+@pytest.mark.parametrize("name", shipped.trainings())
+def test_it_is_told_with_what_was_measured(name, capsys):
+    assert main(["presets", name]) == 0
+    printed = capsys.readouterr().out
+    card = store.read_card(name.removeprefix("shipped/"))
+    assert f"macro recall {card['metrics']['macro_recall']['value']:.3f}" in printed
+    assert all(note in printed for note in card["notes"])
+
+
+def test_an_ensemble_is_a_sweep_over_its_members(capsys):
+    ensembles = [name for name in store.model_names() if "members" in store.read_card(name)]
+    for name in ensembles:
+        members = [f"shipped/{each['model']}" for each in store.read_card(name)["members"]]
+        with pytest.raises(ValueError, match="is an ensemble of several trainings"):
+            preset(f"shipped/{name}")
+        runs = planned(capsys, "--table", f"shipped/{name}")
+        assert [run["title"] for run in runs] == members
+
+
+def test_a_model_that_is_not_there_is_refused_by_name(capsys):
+    assert main(["train", "--preset", "shipped/Nothing"]) == 2
+    assert "There is no model 'Nothing'" in capsys.readouterr().err
