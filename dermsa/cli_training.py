@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dermsa.cli_command import Command, data_argument, say
+from dermsa.files import write_atomically
 
 # --- train -----------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         dest="table",
         help="a published table: a run for every row that its authors trained, --tables lists "
-        "them; or shipped/<ensemble>: a run for every member",
+        "them; shipped/<ensemble>: a run for every member; or ablations/<name>",
     )
     parser.add_argument("--tables", action="store_true", help="list the published tables")
     parser.add_argument(
@@ -267,13 +268,20 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _list_tables(as_json: bool) -> None:
-    from dermsa.training import sweeps
+    from dermsa.training import ablations, sweeps
 
     tables = {
         name: [preset.name for preset in presets] for name, presets in sweeps.tables().items()
     }
     lines = [f"  {name:<46}{len(presets):>3} runs" for name, presets in tables.items()]
     lines += [f"  {name:<46}  = {same}" for name, same in sweeps.NUMBERS.items()]
+    asked = {f"{ablations.PREFIX}/{name}": each for name, each in ablations.ABLATIONS.items()}
+    lines += ["Ablations (all of them: ablations/all):"]
+    lines += [
+        f"  {name:<46}{len(ablations.planned(name)):>3} runs  {each.question}"
+        for name, each in asked.items()
+    ]
+    tables |= {name: [title for title, *_ in ablations.planned(name)] for name in asked}
     say("\n".join(["Published tables:", *lines]), tables, as_json)
 
 
@@ -457,6 +465,33 @@ def _print_log(run, lines: int, follow: bool) -> None:
         time.sleep(1)
 
 
+# --- ablations -------------------------------------------------------------------------------
+
+
+def _ablations_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per run")
+    data_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+
+
+def _ablations(options: argparse.Namespace) -> None:
+    from dermsa.training import ablations, runs
+
+    table = ablations.results(runs.all_runs(), options.data)
+    if options.out:
+        write_atomically(options.out, table.to_csv(index=False).encode())
+    if options.json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    if table.empty:
+        print(
+            "No run of an ablation is finished. Queue them with: "
+            "python -m dermsa sweep --table ablations/all"
+        )
+        return
+    print(ablations.markdown(table))
+
+
 COMMANDS: dict[str, Command] = {
     "train": Command(
         "Train a classifier; stop it with Ctrl-C, continue it with --resume.",
@@ -475,6 +510,13 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa sweep --tables",
         _sweep_arguments,
         _sweep,
+    ),
+    "ablations": Command(
+        "What the finished runs of `sweep --table ablations/...` say: means and differences.",
+        "  python -m dermsa sweep --table ablations/attention --input-size 128\n"
+        "  python -m dermsa ablations --out ablations.csv",
+        _ablations_arguments,
+        _ablations,
     ),
     "runs": Command(
         "List the trainings and look after them: stop, resume, extend, move, delete ...",

@@ -163,18 +163,24 @@ class Recorder(keras.callbacks.Callback):
         check_finite(logits)
         for weight in self.classifier.weights:  # a ReLU may hide one that is no number
             check_finite(keras.ops.convert_to_numpy(weight))
-        labels = self.examples.labels[self.rows]
-        predictions = metrics.Predictions(labels, softmax(logits), self.config.classifier.classes)
-        return {
-            "loss": float(metrics.log_loss(predictions)),
-            "accuracy": float(metrics.accuracy(predictions)),
-            "macro_recall": float(metrics.macro_recall(predictions)),
-            "macro_auc": float(metrics.macro_average(metrics.roc_auc(predictions))),
-        }
+        return figures_of(logits, self.examples.labels[self.rows], self.config.classifier.classes)
 
     def _end_if_asked(self) -> None:
         if self.stop.asked:
             raise Stopped
+
+
+def figures_of(
+    logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, float]:
+    """What an epoch is judged by: every key of `MONITORS`."""
+    predictions = metrics.Predictions(labels, softmax(logits), classes)
+    return {
+        "loss": float(metrics.log_loss(predictions)),
+        "accuracy": float(metrics.accuracy(predictions)),
+        "macro_recall": float(metrics.macro_recall(predictions)),
+        "macro_auc": float(metrics.macro_average(metrics.roc_auc(predictions))),
+    }
 
 
 def check_finite(values: float | np.ndarray) -> None:

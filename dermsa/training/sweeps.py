@@ -16,7 +16,7 @@ from typing import Any
 from dermsa.datasets import registry
 from dermsa.evaluation.published import Published
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training import shipped
+from dermsa.training import ablations, shipped
 from dermsa.training.config import TrainingConfig
 from dermsa.training.presets import PRESETS, Preset
 from dermsa.training.runs import Run, create_run
@@ -35,6 +35,7 @@ class Planned:
 
     title: str
     config: TrainingConfig
+    tags: tuple[str, ...] = ()
 
 
 def changed(config: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
@@ -102,13 +103,19 @@ def _table_name(figure: Published) -> str:
 
 def table(name: str) -> list[Planned]:
     """A run for every row of a published table that its authors trained, or for every member of
-    the ensemble `shipped/<model>`.
+    the ensemble `shipped/<model>`, or for every variant and seed of `ablations/<name>`.
 
     Raises:
         ValueError: No such table; the message lists them.
     """
     if name.startswith(shipped.PREFIX):
         return [Planned(each.name, each.config()) for each in shipped.members(name)]
+    if name.startswith(ablations.PREFIX + "/"):
+        reference = ablations.reference()
+        return [
+            Planned(title, changed(reference, settings), (tag,))
+            for title, tag, settings in ablations.planned(name)
+        ]
     known = tables()
     presets = known.get(NUMBERS.get(name, name))
     if presets is None:
@@ -121,4 +128,4 @@ def table(name: str) -> list[Planned]:
 
 def make_runs(planned: Sequence[Planned], name: str) -> list[Run]:
     """Makes the runs of a sweep, tagged with its name."""
-    return [create_run(each.config, each.title, tags=(name,)) for each in planned]
+    return [create_run(each.config, each.title, tags=(name, *each.tags)) for each in planned]
