@@ -20,6 +20,7 @@ PARTS = {
     "page": "benchmarks.page",
     "compare": "benchmarks.compare_page",
     "evaluation": "benchmarks.evaluation",
+    "models": "benchmarks.models",
     "training": "benchmarks.training",
     "backbones": "benchmarks.backbones",
 }

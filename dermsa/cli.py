@@ -251,6 +251,13 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
     )
+    parser.add_argument(
+        "--weights-as",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="how the file keeps the weights; the arithmetic stays in 32 bits, and what is "
+        "measured is the file (float32)",
+    )
     data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
@@ -264,7 +271,13 @@ def _export(options: argparse.Namespace) -> None:
     logging.getLogger("dermsa").setLevel(logging.INFO)
     run = runs.find_run(options.run)
     folder = export.export(
-        run, options.name, options.data, options.default, options.views, options.note
+        run,
+        options.name,
+        options.data,
+        options.default,
+        options.views,
+        options.note,
+        options.weights_as,
     )
     _say_written(folder, options.json)
 

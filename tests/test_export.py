@@ -82,6 +82,17 @@ def test_evaluate_finds_the_figures_of_the_card(run, synthetic_data, capsys):
     assert json.loads(capsys.readouterr().out)["images"] == again.images
 
 
+def test_a_file_of_half_the_size_is_measured_as_such(run, synthetic_data):
+    arguments = ["--name", "half", "--weights-as", "float16", "--data", str(synthetic_data)]
+    assert main(["export", run.id, *arguments]) == 0
+    whole, half = store.read_card("drawn"), store.read_card("half")
+    assert (whole["weight_format"], half["weight_format"]) == ("float32", "float16")
+    assert len(store.open_model("half").onnx) < 0.55 * len(store.open_model("drawn").onnx)
+    assert half["metrics"]["log_loss"]["value"] == pytest.approx(
+        whole["metrics"]["log_loss"]["value"], abs=0.01
+    )
+
+
 def test_evaluate_refuses_data_that_divide_differently(run, tmp_path, capsys):
     from dermsa.datasets import synthetic
 

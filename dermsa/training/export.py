@@ -29,6 +29,7 @@ from dermsa.inference.store import CARD, ROLES, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
 from dermsa.models.onnx_export import to_onnx
+from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
 from dermsa.training.examples import Examples, split_rows, training_age_scale
@@ -55,6 +56,7 @@ def export(
     role: str | None = None,
     views: int = len(FLIPS),
     notes: Sequence[str] = (),
+    weight_format: str = "float32",
 ) -> Path:
     """Writes `weights/<name>/` from a run's best weights, and the run's own evaluation.
 
@@ -65,6 +67,7 @@ def export(
         role: Of `store.ROLES`, where this model shall have it from now on.
         views: How many mirror images of a photo the logits are averaged over, 1 to 4.
         notes: What a reader of the card should know besides, a sentence each.
+        weight_format: How the file keeps the weights, a key of `weight_formats.FORMATS`.
 
     Returns:
         The folder of the model.
@@ -82,7 +85,7 @@ def export(
     log.info("Converting to ONNX.")
     classifier = build_classifier(config.classifier)
     classifier.load_weights(run.best_weights)
-    onnx = to_onnx(classifier)
+    onnx = with_weights_as(to_onnx(classifier), weight_format)
 
     dataset = registry.read(config.dataset, data)
     rows = split_rows(run, config, dataset)
@@ -125,6 +128,7 @@ def export(
         "class_names": {code: NAMES[code] for code in classes},
         "malignant": sorted(dataset.malignant),
         "architecture": _architecture(config.classifier, classifier),
+        "weight_format": weight_format,
         "decomposes": decomposes(config.classifier),
         "training": _training(run),
         "data": {
