@@ -57,6 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _model_argument(parser) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a model in weights/, or what it is for: accurate or fast (accurate)",
+    )
+
+
 # --- predict ---------------------------------------------------------------------------------
 
 
@@ -65,11 +73,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patients", metavar="FILE.csv", help="columns image_id, age, sex, localization"
     )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="a model in weights/, or what it is for: accurate or fast (accurate)",
-    )
+    _model_argument(parser)
     parser.add_argument("--out", metavar="FILE.csv", required=True, help="the table to write")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
 
@@ -358,11 +362,7 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--model",
-        metavar="NAME",
-        help="a model in weights/, or what it is for: accurate or fast (accurate)",
-    )
+    _model_argument(which)
     which.add_argument("--all", action="store_true", help="every model in weights/")
     parser.add_argument(
         "--part", choices=("validation", "test"), default="test", help="which part (test)"
@@ -453,6 +453,35 @@ def _show_evaluation(result: dict) -> None:
         print(f"{METRICS[name].title} by diagnosis:")
         for code, interval in result["per_class"][name].items():
             show(NAMES.get(code, code), interval)
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+def _failures_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_argument(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write them there")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _failures(options: argparse.Namespace) -> None:
+    from dermsa.evaluation import failures, record
+    from dermsa.files import write_atomically
+    from dermsa.inference import store
+
+    name = store.named(options.model or store.default_model())
+    found = failures.find(record.open_source(name), store.read_card(name))
+    page = failures.markdown(found)
+    if options.out:
+        write_atomically(options.out, page.encode())
+    if options.json:
+        rows = {
+            "mistakes": json.loads(found.mistakes.to_json(orient="records")),
+            "missed_melanomas": json.loads(found.missed.to_json(orient="records")),
+        }
+        print(json.dumps({"model": name, "threshold": found.threshold, **rows}, indent=1))
+    elif not options.out:
+        print(page, end="")
 
 
 # --- compare ---------------------------------------------------------------------------------
@@ -779,6 +808,12 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa compare MobileNetV3Small theirs.csv --report comparison.html",
         _compare_arguments,
         _compare,
+    ),
+    "failures": Command(
+        "Where a model fails: its most confident mistakes, and the melanomas it lets go.",
+        "  python -m dermsa failures\n  python -m dermsa failures --model NAME --out failures.md",
+        _failures_arguments,
+        _failures,
     ),
     "data": Command(
         "List the data sets, look one over for damage and leaks, or get starting weights.",
