@@ -1,6 +1,7 @@
 """Several models that answer as one: made, opened, asked, and refused where they do not fit."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,10 +17,10 @@ from dermsa.datasets.synthetic import draw_lesion
 from dermsa.evaluation.assess import assess_model
 from dermsa.evaluation.calibration import softmax
 from dermsa.inference import store
-from dermsa.inference.ensemble import log_mean, open_predictor
+from dermsa.inference.ensemble import EnsemblePredictor, log_mean, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
-from dermsa.training.ensemble import EVEN_SHARE, fit_weights
+from dermsa.training.ensemble import EVEN_SHARE, best_explaining, fit_weights
 from dermsa.training.export import card_readme
 
 PATIENT = Patient(62, "male", "back")
@@ -145,15 +146,41 @@ def test_its_answer_is_the_calibrated_mean_of_theirs(both, lesion):
 
 def test_the_explanation_is_one_member_s_and_says_so(both, lesion):
     answer = both.diagnose([lesion], PATIENT)
-    heaviest = ("first", "last")[int(both.weights.argmax())]
-    assert answer.explained_by == heaviest == answer.to_dict()["explained_by"]
-    alone = Predictor(heaviest).diagnose([lesion], PATIENT)
+    named = store.read_card("both")["explained_by"]
+    assert answer.explained_by == named["model"] == answer.to_dict()["explained_by"]
+    alone = Predictor(named["model"]).diagnose([lesion], PATIENT)
     assert alone.explained_by == ""
     for name in ("logits", "bias", "image_evidence", "patient_evidence"):
         np.testing.assert_allclose(getattr(answer, name), getattr(alone, name), atol=1e-6)
     np.testing.assert_allclose(
         answer.photos[0].evidence_grid, alone.photos[0].evidence_grid, atol=1e-6
     )
+
+
+def test_the_explaining_member_is_the_one_whose_maps_lie_best_on_validation(
+    both, synthetic_data, synthetic_dataset
+):
+    named = store.read_card("both")["explained_by"]
+    measured = {
+        name: assess_model(name, "validation", synthetic_data, samples=20, progress=False)
+        .attention.of("evidence")
+        .measures["pointing"]
+        .value
+        for name in ("first", "last")
+    }
+    assert named["model"] == max(measured, key=measured.get)
+    assert named["measured_on"] == "validation"
+    for name, value in measured.items():
+        assert named["pointing"][name]["value"] == pytest.approx(value)
+
+    # Where nothing is said, the heaviest explains.
+    card = {key: value for key, value in both.model.card.items() if key != "explained_by"}
+    silent = EnsemblePredictor(dataclasses.replace(both.model, card=card))
+    heaviest = ("first", "last")[int(both.weights.argmax())]
+    assert silent.explaining.model.name == heaviest
+    # Nor is anything said where no lesion is outlined.
+    nobody = np.array([], int)
+    assert best_explaining([store.open_model("first")], synthetic_dataset, nobody) is None
 
 
 def test_several_photos_and_hidden_properties(both, lesion, tmp_path):

@@ -25,7 +25,6 @@ from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.cost import Cost, of_run, of_training
 from dermsa.evaluation.evaluate import (
-    Subject,
     leaked,
     predict_rows,
     predictions_of,
@@ -37,6 +36,7 @@ from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import SAMPLES
 from dermsa.inference import batch
 from dermsa.inference.ensemble import AnyPredictor, EnsemblePredictor, open_predictor
+from dermsa.inference.predictor import Predictor
 from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.taxonomy import UNKNOWN
@@ -104,9 +104,48 @@ def assess_model(
         training=of_training(of.predictor),
     )
     if attention:
-        quality = _attention(of, data, samples, progress)
+        network = of.predictor
+        if isinstance(network, EnsemblePredictor):
+            network = network.explaining
+        quality = measure_maps(
+            network, of.dataset, of.rows, data, samples=samples, progress=progress
+        )
         evaluation = dataclasses.replace(evaluation, attention=quality)
     return evaluation
+
+
+def measure_maps(
+    network: Predictor, dataset: Dataset, rows: np.ndarray, data: Path | None = None, **options
+) -> AttentionQuality | None:
+    """The quality of a network's maps on those photos that have a lesion mask.
+
+    Args:
+        rows: Of the data set's table.
+        data: The folder of the data sets; None for `data_root()`.
+        options: Of `attention_quality.measure`.
+
+    Returns:
+        None where no photo has a mask, or the network has no map.
+    """
+    mask_paths = registry.record(dataset.name).listing(require_root(data)).masks
+    table = dataset.table
+    rows = rows[table["image_id"].iloc[rows].isin(mask_paths).to_numpy()]
+    paths, ids = table["path"].to_numpy()[rows], table["image_id"].to_numpy()[rows]
+    size = network.engine.input_size
+
+    def look(case: int) -> tuple[np.ndarray, np.ndarray]:
+        photo = images.load(paths[case])
+        mask = masks.load(mask_paths[ids[case]], photo.shape[:2])
+        return network.seen(photo), attention_quality.mask_as_seen(mask, size)
+
+    return attention_quality.measure(
+        network,
+        look,
+        dataset.labels()[rows],
+        dataset.patient_vectors(network.age_scale)[rows],
+        table["lesion_id"].to_numpy()[rows],
+        **options,
+    )
 
 
 def assess_run(
@@ -272,35 +311,6 @@ def _cases_of(table: pd.DataFrame) -> pd.DataFrame:
     texts = [name for name in record.CASE_COLUMNS if name != "age"]
     cases[texts] = cases[texts].astype(object).fillna("").replace(UNKNOWN, "")
     return cases
-
-
-def _attention(
-    of: Subject, data: Path | None, samples: int, progress: bool
-) -> AttentionQuality | None:
-    """The quality of the maps on those photos that have a lesion mask; None where none has."""
-    network = of.predictor
-    if isinstance(network, EnsemblePredictor):
-        network = network.explaining
-    mask_paths = registry.record(of.dataset.name).listing(require_root(data)).masks
-    table = of.dataset.table
-    rows = of.rows[table["image_id"].iloc[of.rows].isin(mask_paths).to_numpy()]
-    paths, ids = table["path"].to_numpy()[rows], table["image_id"].to_numpy()[rows]
-    size = network.engine.input_size
-
-    def look(case: int) -> tuple[np.ndarray, np.ndarray]:
-        photo = images.load(paths[case])
-        mask = masks.load(mask_paths[ids[case]], photo.shape[:2])
-        return network.seen(photo), attention_quality.mask_as_seen(mask, size)
-
-    return attention_quality.measure(
-        network,
-        look,
-        of.dataset.labels()[rows],
-        of.dataset.patient_vectors(network.age_scale)[rows],
-        table["lesion_id"].to_numpy()[rows],
-        samples=samples,
-        progress=progress,
-    )
 
 
 def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:

@@ -39,8 +39,9 @@ class EnsemblePredictor(Answering):
     Attributes:
         members: One `Predictor` each, in the order of the card.
         weights: float64 `(members,)`, sum 1.
-        explaining: The member whose maps, logits and sums its answers show: the heaviest, among
-            those that explain the most where not all of them have an attention map and a sum.
+        explaining: The member whose maps, logits and sums its answers show: the one that the
+            card names, whose maps lay best on validation; else the heaviest, among those that
+            explain the most.
 
     Raises:
         ModelError: A member cannot be run.
@@ -50,9 +51,11 @@ class EnsemblePredictor(Answering):
         super().__init__(model)
         self.members = tuple(Predictor(member.model, threads) for member in model.members)
         self.weights = np.array([member.weight for member in model.members])
-        explains = [len(member.engine.outputs) for member in self.members]
-        best = max(range(len(explains)), key=lambda k: (explains[k], self.weights[k]))
-        self.explaining = self.members[best]
+        named = model.card.get("explained_by", {}).get("model")
+        self.explaining = max(
+            zip(self.members, self.weights, strict=True),
+            key=lambda one: (one[0].model.name == named, len(one[0].engine.outputs), one[1]),
+        )[0]
 
     def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
         """The answer for one lesion; see `Predictor.diagnose`.

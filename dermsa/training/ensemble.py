@@ -17,6 +17,7 @@ import numpy as np
 import dermsa
 from dermsa.datasets import cache, registry, splits
 from dermsa.datasets.dataset import Dataset
+from dermsa.evaluation.assess import measure_maps
 from dermsa.evaluation.evaluate import split_of
 from dermsa.inference import novelty, store
 from dermsa.inference.ensemble import log_mean
@@ -127,6 +128,7 @@ def make_ensemble(
         log_mean([member.test for member in answers], weights),
         log_mean([member.test_unknown for member in answers], weights),
     )
+    explaining = best_explaining(models, dataset, rows["validation"], data)
     card = {
         "name": name,
         "version": dermsa.__version__,
@@ -147,6 +149,7 @@ def make_ensemble(
         "protocol": first["protocol"],
         **settings,
         **results,
+        **({"explained_by": explaining} if explaining else {}),
         "notes": list(notes),
         "licence": first["licence"],
         "intended_use": first["intended_use"],
@@ -191,6 +194,36 @@ def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.nd
         options={"ftol": 1e-12, "maxiter": 1000},
     )
     return found.x / found.x.sum()
+
+
+def best_explaining(
+    models: Sequence[store.Model], dataset: Dataset, rows: np.ndarray, data: Path | None = None
+) -> dict | None:
+    """Which member's maps an answer should show: of those that explain the most, the one whose
+    evidence points into the lesion most often (the attention map, where logits do not split).
+
+    Args:
+        rows: Of the validation part.
+
+    Returns:
+        The card's entry; None where no photo has a lesion mask, or no member has a map.
+    """
+    members = [Predictor(model) for model in models]
+    most = max(len(member.engine.outputs) for member in members)
+    pointing = {}
+    for member in members:
+        if len(member.engine.outputs) < most:
+            continue
+        log.info("Looking where the maps of %s lie.", member.model.name)
+        quality = measure_maps(
+            member, dataset, rows, data, curve_images_per_class=1, progress=False
+        )
+        if quality is None:
+            return None
+        maps = quality.of("evidence") or quality.of("soft_attention")
+        pointing[member.model.name] = maps.measures["pointing"].as_dict()
+    best = max(pointing, key=lambda name: pointing[name]["value"])
+    return {"model": best, "measured_on": "validation", "pointing": pointing}
 
 
 def _members(names: Sequence[str], ensemble: str) -> list[store.Model]:
