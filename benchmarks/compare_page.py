@@ -33,9 +33,10 @@ def main() -> None:
             first = _opening(page, link)
             again = statistics.median(_opening(page, link) for _ in range(5))
             changed = [_choosing(page, models) for models in (5, 6, 5, 6)]
+            page.keyboard.press("Escape")  # the open list hides the rest of the page
             views = {view: _looking_at(page, view) for view in VIEWS}
     print(f"The Compare page with six models of {cases:,} cases each, in Chromium:")
-    line("opened, the first time since the server started", f"{first:.2f} s", "under 2 s")
+    line("opened for the first time, server and browser just started", f"{first:.2f} s")
     line("opened again, median of 5", f"{again:.2f} s", "under 2 s")
     line("another choice of models, the slowest of 4", f"{max(changed):.2f} s", "under 1 s")
     for view, seconds in views.items():

@@ -30,12 +30,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.stats import rankdata
 from tqdm import tqdm
 
 from dermsa import images
 from dermsa.evaluation.grad_cam import with_grad_cam
-from dermsa.evaluation.statistics import SAMPLES, Interval, mean_intervals
+from dermsa.evaluation.statistics import SAMPLES, Interval, mean_intervals, midranks
 from dermsa.inference import explanation, views
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import Predictor
@@ -292,7 +291,7 @@ def points_at(saliency: np.ndarray, mask: np.ndarray) -> float:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two grids of one shape, -1 to 1; NaN where one is even."""
-    ranks = [rankdata(grid) - (grid.size + 1) / 2 for grid in (first, second)]
+    ranks = [midranks(grid.ravel()) - (grid.size + 1) / 2 for grid in (first, second)]
     lengths = [float(rank @ rank) for rank in ranks]
     return float(ranks[0] @ ranks[1]) / np.sqrt(lengths[0] * lengths[1]) if all(lengths) else np.nan
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dermsa.evaluation.metrics import Predictions, rank
+from dermsa.evaluation.metrics import Predictions
 from dermsa.evaluation.statistics import SAMPLES, lesion_bootstrap_weights
 
 THRESHOLDS = tuple(np.arange(1, 51) / 100)
@@ -57,15 +57,16 @@ def decision_curve(
         score, positive = predictions.probabilities[:, column], predictions.truth == column
     if not all(0 <= threshold < 1 for threshold in thresholds):
         raise ValueError(f"Expected thresholds from 0 to below 1. Received: {thresholds}")
-    weights = lesion_bootstrap_weights(predictions.lesion_ids, samples)
-    whole, resampled = rank(score, positive), rank(score, positive, weights)
-    drawn = np.stack([resampled.net_benefit(threshold) for threshold in thresholds], axis=-1)
-    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     odds = np.array([threshold / (1 - threshold) for threshold in thresholds])
+    # What acting on each case brings at each threshold; cases below it bring nothing. (n, k)
+    benefit = np.where(positive[:, None], 1, -odds) * (score[:, None] >= np.array(thresholds))
+    weights = lesion_bootstrap_weights(predictions.lesion_ids, samples)
+    drawn = weights @ benefit / weights.sum(axis=1, keepdims=True)
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     prevalence = positive.mean()
     return DecisionCurve(
         thresholds=np.array(thresholds),
-        model=np.array([whole.net_benefit(threshold) for threshold in thresholds]),
+        model=benefit.mean(axis=0),
         low=low,
         high=high,
         refer_all=prevalence - (1 - prevalence) * odds,

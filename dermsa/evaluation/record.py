@@ -452,7 +452,8 @@ def _predictions_csv(evaluation: Evaluation) -> bytes:
 
 def _samples_npz(drawn: Mapping[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **{name: of.astype(np.float32) for name, of in drawn.items()})
+    # Not packed: the Compare page opens six of these at once.
+    np.savez(file, **{name: of.astype(np.float32) for name, of in drawn.items()})
     return file.getvalue()
 
 

@@ -561,15 +561,15 @@ def _placements(
     """Areas (2,); per positive the share of negatives below it (2, m); per negative the share of
     positives above it (2, n - m). Ties count half."""
     m, n = int(positive.sum()), int((~positive).sum())
-    everyone = np.stack([_midranks(score) for score in scores])
-    among_positives = np.stack([_midranks(score[positive]) for score in scores])
-    among_negatives = np.stack([_midranks(score[~positive]) for score in scores])
+    everyone = np.stack([midranks(score) for score in scores])
+    among_positives = np.stack([midranks(score[positive]) for score in scores])
+    among_negatives = np.stack([midranks(score[~positive]) for score in scores])
     above = (everyone[:, positive] - among_positives) / n
     below = 1 - (everyone[:, ~positive] - among_negatives) / m
     return above.mean(axis=1), above, below
 
 
-def _midranks(values: np.ndarray) -> np.ndarray:
+def midranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1; equal values share the mean of theirs."""
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[group]
