@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from dermsa.memory import give_back_freed_memory
+
 WORDMARK = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 104 28">
 <text x="0" y="22" font-family="sans-serif" font-size="25" font-weight="bold" fill="#00598a">
 DermSA</text></svg>"""
@@ -21,3 +23,4 @@ page.run()
 st.caption(
     "Decision support for research use; not a medical device. Nothing of a patient is stored."
 )
+give_back_freed_memory()

@@ -18,12 +18,12 @@ import tensorflow as tf
 
 from benchmarks.common import in_turns
 from dermsa.inference.engine import Engine
+from dermsa.memory import keep_freed_memory
 from dermsa.models.backbones import BACKBONES, backbone
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 from dermsa.models.onnx_export import to_onnx
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
-from dermsa.training.trainer import keep_freed_memory
 
 BATCH = 8
 STEPS = 2

@@ -1,7 +1,8 @@
-"""How much memory a process has needed."""
+"""How much memory a process has needed, and what becomes of memory that it no longer needs."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -20,3 +21,40 @@ def peak_memory() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
+
+
+# Parameters of glibc's mallopt, from malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what a training step freed for the next step.
+
+    By default it gives every large buffer back to the system and takes it anew, page by page: in
+    a MobileNetV3Small training on two cores the kernel then took up to half of the time.
+    """
+    _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _ARENA_MAX: 1, _TOP_PAD: 256 * 2**20})
+
+
+def give_back_freed_memory() -> None:
+    """Gives the system the memory back that this process has freed.
+
+    By itself glibc keeps much of it in every thread that ever computed: a server of 12-megapixel
+    photos, which answers in ever new threads, held twice the memory.
+    """
+    if libc := _libc():
+        libc.malloc_trim(0)
+
+
+def _set(parameters: dict[int, int]) -> None:
+    if libc := _libc():
+        for parameter, value in parameters.items():
+            libc.mallopt(parameter, value)
+
+
+def _libc() -> ctypes.CDLL | None:
+    """None where this is not Linux with glibc."""
+    try:
+        return ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None

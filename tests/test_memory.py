@@ -1,15 +1,18 @@
 """The memory of a process is its own."""
 
+import platform
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from dermsa.memory import peak_memory
 
 HOLD = """
 import sys
 import numpy as np
+import pytest
 from dermsa.memory import peak_memory
 held = np.ones(int(sys.argv[1]), np.uint8)
 del held
@@ -29,3 +32,26 @@ def test_what_was_held_counts_and_what_the_parent_holds_does_not():
     assert peak_memory() > held.nbytes
     assert abs(of_a_process_that_holds(1) - little) < 20
     assert of_a_process_that_holds(300) - little > 280
+
+
+FREED = """
+import threading, psutil
+from dermsa.memory import give_back_freed_memory
+pinned = []
+def work():
+    blocks = [bytearray(100_000) for _ in range(2000)]
+    pinned.append(bytearray(100_000))  # above them: the heap cannot shrink from its end
+    del blocks
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+kept = psutil.Process().memory_info().rss
+give_back_freed_memory()
+print(kept - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_what_a_thread_freed_goes_back_to_the_system():
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 150e6

@@ -9,7 +9,6 @@ can stop between any two steps, and goes on there exactly as if it had not.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ import numpy as np
 from dermsa.datasets import cache, registry
 from dermsa.datasets.augmentation import Augment, ForgetPatient
 from dermsa.datasets.dataset import DatasetError
+from dermsa.memory import keep_freed_memory
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training import checkpoint, devices, methods, stopping
 from dermsa.training.checkpoint import Position
@@ -306,20 +306,3 @@ def compile_stage(
         # On TensorFlow the network alone can be compiled, see `logits_of`.
         jit_compile=keras.backend.backend() == "jax" and config.xla != "off",
     )
-
-
-def keep_freed_memory() -> None:
-    """Lets glibc keep what a step freed for the next step.
-
-    By default it gives every large buffer back to the system and takes it anew, page by page: in
-    a MobileNetV3Small training on two cores the kernel then took up to half of the time.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not Linux with glibc
-        return
-    mmap_max, trim_threshold, arena_max, top_pad = -4, -1, -8, -2  # malloc.h
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(arena_max, 1)
-    libc.mallopt(top_pad, 256 * 2**20)
