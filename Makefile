@@ -4,6 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
+# Processes that share the files of tests; each takes up to 7 GB of memory.
+WORKERS ?= 2
+
 # TensorFlow's start-up chatter hides what matters.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,8 +21,8 @@ help: ## List the verbs
 run: $(INSTALLED) ## Serve the app on this machine; installs what is missing first
 	@$(PY) -m streamlit run app.py $(ARGS)
 
-test: $(INSTALLED) ## Run every test, or those named in ARGS
-	@$(PY) -m pytest $(ARGS)
+test: $(INSTALLED) ## Run every test, or those named in ARGS, in WORKERS processes
+	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(INSTALLED) ## Measure speed and memory beside their baselines
 	@$(PY) -m benchmarks $(ARGS)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dermsa.training import launcher
 from dermsa.training.form import GROUPS, applies, flat
-from dermsa.training.runs import Run, all_runs
+from dermsa.training.runs import ACTIVE, Run, all_runs
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,14 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All runs, newest first."""
-    return [row(run) for run in all_runs()]
+    """All runs: what trains, what waits in its order, then the others, newest first."""
+    listed = [row(run) for run in all_runs()]
+    active = [each for each in listed if each.state in ACTIVE]
+    waiting = sorted(
+        (each for each in listed if each.state == "queued"), key=lambda each: each.rank or 0
+    )
+    others = [each for each in listed if each.state not in (*ACTIVE, "queued")]
+    return active + waiting + others
 
 
 def anything_under_way(listed: Iterable[Row]) -> bool:
