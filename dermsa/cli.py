@@ -124,13 +124,20 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only this one; may be repeated",
     )
+    parser.add_argument(
+        "--tables", action="store_true", help="the trained models alone, as tables of Markdown"
+    )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _models(options: argparse.Namespace) -> None:
+    from dermsa.evaluation import model_tables
     from dermsa.inference import store
     from dermsa.models import catalogue
 
+    if options.tables:
+        print(model_tables.markdown([store.read_card(name) for name in store.model_names()]))
+        return
     buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()
     if options.json:
         print(json.dumps(buildable, indent=1))

@@ -1,0 +1,107 @@
+"""The trained models side by side, as tables of a document, from their cards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+FIGURES = (
+    ("Macro recall", "metrics", "macro_recall"),
+    ("Macro AUC", "metrics", "macro_roc_auc"),
+    ("Accuracy", "metrics", "accuracy"),
+    ("Calibration error", "metrics", "expected_calibration_error"),
+    ("Macro recall, patient unknown", "metrics_unknown_patient", "macro_recall"),
+)
+TRIAGE = {"malignancy": "Malignant or not", "melanoma": "Melanoma or not"}
+
+
+def markdown(cards: Sequence[Mapping]) -> str:
+    """Test figures, validation figures, trainings and thresholds of the given models.
+
+    Args:
+        cards: Of one split each, so that their figures rest on the same cases.
+    """
+    parts = cards[0]["data"]["parts"]
+    tables = [
+        (f"On the {_cases(parts['test'])} of the test part:", _figures(cards)),
+        (f"On the {_cases(parts['validation'])} of the validation part:", _validation(cards)),
+        ("How they were trained:", _trainings(cards)),
+        (
+            "Thresholds, chosen on validation for a sensitivity, and what each gave on test:",
+            _thresholds(cards),
+        ),
+    ]
+    return "\n\n".join(f"{title}\n\n{_table(rows)}" for title, rows in tables)
+
+
+def _cases(part: Mapping) -> str:
+    return f"{part['images']:,} images of {part['lesions']:,} lesions"
+
+
+def _figures(cards: Sequence[Mapping]) -> list[list[str]]:
+    rows = [["Model", "Parameters", *(title for title, *_ in FIGURES), "Melanoma AUC"]]
+    for card in cards:
+        figures = [_interval(card[where][key]) for _, where, key in FIGURES]
+        melanoma = _interval(card["metrics_per_class"]["roc_auc"]["mel"])
+        rows.append([card["name"], f"{card['architecture']['parameters']:,}", *figures, melanoma])
+    return rows
+
+
+def _validation(cards: Sequence[Mapping]) -> list[list[str]]:
+    keys = {"Macro recall": "macro_recall", "Macro AUC": "macro_roc_auc", "Log loss": "log_loss"}
+    rows = [["Model", *keys]]
+    for card in cards:
+        of = card["validation_metrics"]
+        rows.append([card["name"], *(_interval(of[key]) for key in keys.values())])
+    return rows
+
+
+def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
+    rows = [["Model", "Backbone", "Pixels", "Epochs", "Chosen", "Minutes", "Seed", "Preset"]]
+    for card in cards:
+        if "training" not in card:
+            members = " + ".join(member["model"] for member in card["members"])
+            rows.append(
+                [card["name"], f"mean of {members}", *[""] * 5, f"`shipped/{card['name']}`"]
+            )
+            continue
+        architecture, training = card["architecture"], card["training"]
+        rows.append(
+            [
+                card["name"],
+                architecture["backbone"],
+                str(architecture["input_size"][0]),
+                str(training["epochs_done"]),
+                str(training["chosen_epoch"]),
+                f"{sum(training['curves']['seconds']) / 60:.0f}",
+                str(training["config"]["seed"]),
+                f"`shipped/{card['name']}`",
+            ]
+        )
+    return rows
+
+
+def _thresholds(cards: Sequence[Mapping]) -> list[list[str]]:
+    rows = [["Model", "Question", "Wanted", "Threshold", "Sensitivity", "Specificity"]]
+    for card in cards:
+        for kind, question in TRIAGE.items():
+            for point in card["triage"][kind]:
+                rows.append(
+                    [
+                        card["name"],
+                        question,
+                        f"{point['target_sensitivity']:.0%}",
+                        f"{point['threshold']:.3f}",
+                        _interval(point["sensitivity"]),
+                        _interval(point["specificity"]),
+                    ]
+                )
+    return rows
+
+
+def _interval(of: Mapping) -> str:
+    return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
