@@ -4,8 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# Processes that share the files of tests; each takes up to 7 GB of memory.
-WORKERS ?= 2
+# Processes that share the files of tests; each takes up to 12 GB of memory.
+WORKERS ?= 1
 
 # TensorFlow's start-up chatter hides what matters.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -21,8 +21,8 @@ help: ## List the verbs
 run: $(INSTALLED) ## Serve the app on this machine; installs what is missing first
 	@$(PY) -m streamlit run app.py $(ARGS)
 
-test: $(INSTALLED) ## Run every test, or those named in ARGS, in WORKERS processes
-	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+test: $(INSTALLED) ## Run every test, or those named in ARGS; WORKERS=2 shares them
+	@$(PY) -m pytest $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist loadfile) $(ARGS)
 
 bench: $(INSTALLED) ## Measure speed and memory beside their baselines
 	@$(PY) -m benchmarks $(ARGS)

@@ -1,6 +1,7 @@
 """What all tests share: quiet libraries, folders of their own, and a small synthetic HAM10000."""
 
 import functools
+import gc
 import json
 import os
 
@@ -9,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports Te
 import pytest
 
 from dermsa.datasets import ham10000, synthetic
+from dermsa.memory import give_back_freed_memory
 
 SMALL_MODELS = {
     "dense512": {"head": "soft_attention_dense512", "patient_branch": "gessert"},
@@ -24,6 +26,14 @@ def own_folders(tmp_path_factory):
         patch.setenv("DERMSA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("DERMSA_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modest_memory():
+    """Two processes share the tests, and the memory of the machine."""
+    yield
+    gc.collect()
+    give_back_freed_memory()
 
 
 @pytest.fixture(scope="session")

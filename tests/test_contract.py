@@ -8,6 +8,7 @@ DERMSA_FULL_CONTRACT is set.
 """
 
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ import tensorflow as tf
 from lively import enliven
 
 from dermsa.inference.engine import Engine
+from dermsa.memory import give_back_freed_memory
 from dermsa.models import backbones
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes, outputs_of
 from dermsa.models.onnx_export import to_onnx
@@ -62,6 +64,8 @@ def small_config(name: str) -> ClassifierConfig:
 def network(request):
     """One classifier, its configuration and a batch; the next one takes its place."""
     keras.backend.clear_session()
+    gc.collect()
+    give_back_freed_memory()  # what the largest networks took would be missing elsewhere
     keras.utils.set_random_seed(1)
     config = small_config(request.param)
     random = np.random.default_rng(2)

@@ -1,0 +1,37 @@
+"""The documents say what the cards and the kept results say."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dermsa.evaluation import model_tables
+from dermsa.inference import store
+from dermsa.training import ablations
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = DOCS.parent
+
+
+@pytest.mark.skipif(not store.model_names(), reason="there is no model in weights/")
+def test_the_tables_of_the_models_are_those_of_their_cards():
+    tables = model_tables.markdown([store.read_card(name) for name in store.model_names()])
+    assert tables in (DOCS / "models.md").read_text(encoding="utf-8"), (
+        "python -m dermsa models --tables"
+    )
+
+
+def test_the_ablations_are_those_of_the_kept_runs():
+    table = pd.read_csv(DOCS / "ablations.csv")
+    assert list(table.columns) == list(ablations.COLUMNS)
+    assert ablations.markdown(table) in (DOCS / "models.md").read_text(encoding="utf-8")
+    known = {*ablations.VARIANTS, ablations.UNKNOWN}
+    assert set(table["variant"]) <= known
+    assert not table.duplicated(["variant", "seed", "pixels", "epochs", "images"]).any()
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))])
+def test_links_within_the_project_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
