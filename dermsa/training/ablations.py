@@ -253,6 +253,8 @@ def markdown(table: pd.DataFrame) -> str:
 def _tables(table: pd.DataFrame) -> list[str]:
     tables = []
     for name, variants in compared(table).items():
+        if len(variants) == 1:
+            continue  # nothing to hold against the reference yet
         lines = [
             f"**{ABLATIONS[name].question}.**",
             "",
