@@ -46,9 +46,10 @@ def show_best(row: Row) -> None:
         return
     if row.best is not None:
         name, value = row.best
+        title = METRICS.get(name, name)
         at = table.loc[table[name] == value, "epoch"]
         st.metric(
-            f"Best {METRICS.get(name, name).lower()}",
+            f"Best {title[0].lower()}{title[1:]}",
             f"{value:.3f}",
             f"epoch {int(at.iloc[0])}" if len(at) else None,
             delta_color="off",
