@@ -120,17 +120,24 @@ def test_a_run_is_assessed_from_what_it_says(synthetic_dataset, tmp_path):
     probabilities = (
         np.full((len(rows), 7), 0.05) + 0.65 * np.eye(7)[synthetic_dataset.labels()[rows]]
     )
-    evaluation = assess_run(folder, synthetic_dataset, split, probabilities, samples=20)
+    evaluation = assess_run(folder, synthetic_dataset, split, probabilities, rows, samples=20)
     assert evaluation.interval("accuracy").value == 1 and evaluation.leaked_share == 0
     assert evaluation.sentence.startswith(f"20250101-run on {len(rows)} test images of ")
     assert "protocol lesion" in evaluation.sentence
     record.save(evaluation, folder)
     assert record.as_dict(record.load(folder)) == record.as_dict(evaluation)
 
+    few = rows[:5]  # of a run that was limited
+    evaluation = assess_run(folder, synthetic_dataset, split, probabilities[:5], few, samples=20)
+    assert evaluation.cases["image_id"].tolist() == (
+        synthetic_dataset.table["image_id"].iloc[few].tolist()
+    )
+    assert evaluation.sentence.startswith("20250101-run on 5 test images of ")
+
     leaky = splits.draw(synthetic_dataset, "image-90-10")
     rows = leaky.rows(synthetic_dataset, "test")
     evaluation = assess_run(
-        folder, synthetic_dataset, leaky, np.full((len(rows), 7), 1 / 7), samples=20
+        folder, synthetic_dataset, leaky, np.full((len(rows), 7), 1 / 7), rows, samples=20
     )
     expected = splits.leakage(synthetic_dataset, leaky)
     assert evaluation.leaked_share == expected.share_of_images

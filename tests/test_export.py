@@ -7,6 +7,7 @@ import pytest
 
 from dermsa.cli import main
 from dermsa.datasets import splits, synthetic
+from dermsa.evaluation import record
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
@@ -139,16 +140,23 @@ def test_models_tells_the_parameters_of_a_backbone(run, capsys):
 
 
 def test_a_model_of_another_data_set_has_its_classes(weights, tmp_path, capsys):
-    """ISIC 2017 without melanomas: two diagnoses, none malignant, no patient, no attention."""
-    synthetic.write_isic2017(tmp_path / "isic2017", lesions_per_class=16, size=(96, 128))
+    """ISIC 2017 without melanomas: two diagnoses, none malignant, no patient, no attention; and of
+    nine photos of each part."""
+    synthetic.write_isic2017(tmp_path / "isic2017", lesions_per_class=40, size=(96, 128))
     data = ["--data", str(tmp_path)]
     settings = [*SETTINGS.split(), "--dataset", "isic2017-nv-sk", "--head", "global_pooling"]
-    settings += ["--patient-branch", "none", "--title", "Nevus or keratosis"]
+    settings += ["--patient-branch", "none", "--title", "Nevus or keratosis", "--limit", "9"]
     assert main(["train", *settings, *data]) == 0, capsys.readouterr().err
     run = next(run for run in runs.all_runs() if "nevus-or-keratosis" in run.id)
     assert main(["export", run.id, "--name", "keratosis", *data]) == 0, capsys.readouterr().err
     card = store.read_card("keratosis")
     assert card["classes"] == ["nv", "sk"] and card["malignant"] == []
+    assert {part: of["images"] for part, of in card["data"]["parts"].items()} == {
+        "train": 9,
+        "validation": 9,
+        "test": 9,
+    }
+    assert len(record.load(run.folder).predictions) == 9
     assert card["class_names"]["sk"] == "Seborrheic keratosis"
     assert card["data"]["name"] == "isic2017-nv-sk" and "CC-0" in card["licence"]
     assert card["decomposes"] and card["architecture"]["head"] == "global_pooling"

@@ -153,6 +153,7 @@ def assess_run(
     dataset: Dataset,
     split: Split,
     probabilities: np.ndarray,
+    rows: np.ndarray,
     part: str = "test",
     *,
     samples: int = SAMPLES,
@@ -162,9 +163,9 @@ def assess_run(
     Args:
         folder: Of the run.
         dataset, split: What it was trained on.
-        probabilities: float (n, classes), of the rows of the part, in their order.
+        probabilities: float (n, classes).
+        rows: int (n,), of the part: what they are of. Fewer than all for a run with a `limit`.
     """
-    rows = split.rows(dataset, part)
     weights = (folder / record.RUN_WEIGHTS).read_bytes()
     seen = leaked(dataset, split, rows)
     return _computed(

@@ -116,7 +116,8 @@ def export(
     )
     probabilities = calibration.softmax(tested, settings["temperature"])
     split = splits.read_split(run.split)
-    record.save(assess.assess_run(run.folder, dataset, split, probabilities), run.folder)
+    evaluation = assess.assess_run(run.folder, dataset, split, probabilities, rows["test"])
+    record.save(evaluation, run.folder)
 
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
     classes = config.classifier.classes
