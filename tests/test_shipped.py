@@ -1,6 +1,7 @@
 """The models in `weights/` can be trained again by name."""
 
 import json
+import shutil
 
 import pytest
 
@@ -60,3 +61,12 @@ def test_an_ensemble_is_a_sweep_over_its_members(capsys):
 def test_a_model_that_is_not_there_is_refused_by_name(capsys):
     assert main(["train", "--preset", "shipped/Nothing"]) == 2
     assert "There is no model 'Nothing'" in capsys.readouterr().err
+
+
+def test_a_damaged_card_hides_no_other_training(tmp_path, monkeypatch):
+    network = next(iter(shipped.trainings())).removeprefix("shipped/")
+    shutil.copytree(store.weights_folder() / network, tmp_path / network)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / store.CARD).write_text("{")
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    assert list(shipped.trainings()) == [f"shipped/{network}"]

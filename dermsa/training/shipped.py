@@ -8,6 +8,7 @@ at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import asdict, dataclass
 
@@ -83,9 +84,14 @@ class ShippedTraining:
 
 
 def trainings() -> dict[str, ShippedTraining]:
-    """All networks of `weights/` whose training is known, by name; the default model's first."""
-    found = [ShippedTraining(name, store.read_card(name)) for name in store.model_names()]
-    return {each.name: each for each in found if "training" in each.card}
+    """All networks of `weights/` whose training is known, by name; a damaged card is left out."""
+    found = {}
+    for model in store.model_names():
+        with contextlib.suppress(store.ModelError):
+            each = ShippedTraining(model, store.read_card(model))
+            if "training" in each.card:
+                found[each.name] = each
+    return found
 
 
 def training(name: str) -> ShippedTraining:
