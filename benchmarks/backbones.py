@@ -1,16 +1,18 @@
 """Every backbone in one table: size, building, one photo's answer, training.
 
-Each is built as a classifier at its own input size, with random weights: they cost the same.
+Each is built as a classifier at its own input size, with random weights: they cost the same;
+and in a process of its own, so that none pays for another's memory.
 
-    python -m benchmarks.backbones                     all, 15 minutes on two cores
+    python -m benchmarks.backbones                     all, 20 minutes on two cores
     python -m benchmarks.backbones MobileNetV2 VGG16   some
 """
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import keras
 import numpy as np
@@ -19,6 +21,7 @@ import tensorflow as tf
 from benchmarks.common import in_turns
 from dermsa.inference.engine import Engine
 from dermsa.memory import keep_freed_memory
+from dermsa.models.arithmetic import kept
 from dermsa.models.backbones import BACKBONES, backbone
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 from dermsa.models.onnx_export import to_onnx
@@ -26,6 +29,8 @@ from dermsa.patient import VECTOR_SIZE
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
 
 BATCH = 8
+SMALL_BATCH = 2  # NASNetLarge would take more than 20 GB for 8
+MANY_ACTIVATIONS = 100e6  # of one image
 STEPS = 2
 COLUMNS = (
     ("backbone", 30),
@@ -35,22 +40,23 @@ COLUMNS = (
     ("Keras ms", 10),
     ("served ms", 11),
     ("ratio", 8),
+    ("batch", 7),
     ("train images/s", 16),
 )
 
 
 def measure(name: str) -> tuple[str, ...]:
     """One row of the table."""
-    keras.backend.clear_session()
-    gc.collect()
+    keep_freed_memory()
     started = time.perf_counter()
     config = ClassifierConfig(name)
     classifier = build_classifier(config)
     built = time.perf_counter() - started
 
     random = np.random.default_rng(0)
-    images = random.uniform(0, 255, (BATCH, *config.input_size, 3)).astype(np.float32)
-    patients = np.zeros((BATCH, VECTOR_SIZE), np.float32)
+    batch = BATCH if kept()[name][config.cut].activations < MANY_ACTIVATIONS else SMALL_BATCH
+    images = random.uniform(0, 255, (batch, *config.input_size, 3)).astype(np.float32)
+    patients = np.zeros((batch, VECTOR_SIZE), np.float32)
     engine = Engine(to_onnx(classifier))
     compiled = tf.function(lambda image, patient: classifier([image, patient], training=False))
     one = tf.constant(images[:1]), tf.constant(patients[:1])
@@ -69,6 +75,7 @@ def measure(name: str) -> tuple[str, ...]:
         f"{taken['keras']:.1f}",
         f"{taken['served']:.1f}",
         f"{taken['keras'] / taken['served']:.1f} x",
+        str(batch),
         f"{_training_speed(classifier, images, patients):.1f}",
     )
 
@@ -80,22 +87,23 @@ def _training_speed(classifier: keras.Model, images: np.ndarray, patients: np.nd
     model.compile(
         "adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
     )
-    labels = np.arange(BATCH) % 7
+    labels = np.arange(len(images)) % 7
     model.train_on_batch([images, patients], labels)  # traces
     started = time.perf_counter()
     for _ in range(STEPS):
         model.train_on_batch([images, patients], labels)
-    return BATCH * STEPS / (time.perf_counter() - started)
+    return len(images) * STEPS / (time.perf_counter() - started)
 
 
 def main() -> None:
     names = [backbone(name).name for name in sys.argv[1:]] or list(BACKBONES)
-    keep_freed_memory()
-    print(f"Every backbone: one photo's answer (median of 9), training in batches of {BATCH}:")
+    print("Every backbone: one photo's answer (median of 9), and training:")
     print("".join(f"{title:>{width}}" for title, width in COLUMNS))
-    for name in names:
-        row = zip(measure(name), COLUMNS, strict=True)
-        print("".join(f"{value:>{width}}" for value, (_, width) in row), flush=True)
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh, max_tasks_per_child=1) as process:
+        for values in process.map(measure, names):
+            row = zip(values, COLUMNS, strict=True)
+            print("".join(f"{value:>{width}}" for value, (_, width) in row), flush=True)
 
 
 if __name__ == "__main__":
