@@ -257,7 +257,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="of the model: its folder in weights/")
     _role_argument(parser)
     parser.add_argument(
-        "--views", type=int, default=4, help="mirror images to average over, 1 to 4 (4)"
+        "--views",
+        type=int,
+        default=4,
+        help="views of a photo to average over: 1, with its mirror images 4, with those after a "
+        "quarter turn 8 (4)",
     )
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
@@ -268,6 +272,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="how the file keeps the weights; the arithmetic stays in 32 bits, and what is "
         "measured is the file (float32)",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a model of that name, if there is one"
     )
     data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
@@ -289,6 +296,7 @@ def _export(options: argparse.Namespace) -> None:
         options.views,
         options.note,
         options.weights_as,
+        options.replace,
     )
     _say_written(folder, options.json)
 

@@ -1,6 +1,7 @@
 """From a drawn data set to a model that answers: train, export, evaluate, predict."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -100,6 +101,30 @@ def test_evaluate_refuses_data_that_divide_differently(run, tmp_path, capsys):
     synthetic.write_ham10000(tmp_path / "ham10000", lesions_per_class=4, seed=9, size=(96, 128))
     assert main(["evaluate", "--data", str(tmp_path)]) == 2
     assert "not those the model was trained on" in capsys.readouterr().err
+
+
+def test_a_model_is_replaced_only_if_told_so(run, synthetic_data, capsys):
+    arguments = ["export", run.id, "--name", "drawn", "--data", str(synthetic_data)]
+    assert main(arguments) == 2
+    assert "There is a model drawn already" in capsys.readouterr().err
+    assert main([*arguments, "--replace"]) == 0
+
+
+def test_a_member_of_an_ensemble_is_not_replaced(run, weights, synthetic_data, capsys):
+    member = {"model": "drawn", "weight": 1.0, "sha256": store.card_sha256("drawn")}
+    card = {"classes": ["nv"], "members": [member]}
+    (weights / "both").mkdir()
+    (weights / "both" / "card.json").write_text(json.dumps(card))
+    arguments = ["export", run.id, "--name", "drawn", "--replace", "--data", str(synthetic_data)]
+    assert main(arguments) == 2
+    assert "The ensemble both is made of the model drawn" in capsys.readouterr().err
+    shutil.rmtree(weights / "both")
+
+
+def test_a_run_that_still_trains_is_not_exported(run, synthetic_data, capsys, monkeypatch):
+    monkeypatch.setattr(runs.Run, "state", "running")
+    assert main(["export", run.id, "--name", "early", "--data", str(synthetic_data)]) == 2
+    assert "is running" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../outside", "", ".hidden", "a b"])

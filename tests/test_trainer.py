@@ -220,6 +220,36 @@ def test_weights_that_are_no_numbers_leave_the_last_good_epoch(synthetic_data, m
     assert run.state == "finished" and np.isfinite(run.metrics().to_numpy()).all()
 
 
+def test_a_stop_does_not_overwrite_the_last_good_epoch_with_what_is_no_number(
+    synthetic_data, monkeypatch
+):
+    follow = Recorder.on_train_batch_end
+
+    def spoil_and_stop(self, batch, logs=None):
+        self._beat = np.inf  # the look that is taken every few seconds comes too late
+        follow(self, batch, logs)
+        if self.position.epoch == 1:
+            self.trained.metrics_variables[0].assign(np.nan)
+            self.stop.asked = self.trained.stop_training = True
+
+    run = create_run(config_of())
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "on_train_batch_end", spoil_and_stop)
+        assert_fails(run, synthetic_data, Diverged, "infinite or no number")
+    assert checkpoint.position(run.checkpoint) == Position(1)
+
+
+def test_going_on_does_not_need_the_starting_weights(synthetic_data):
+    first = create_run(config_of())
+    train(first, synthetic_data)
+    run = create_run(config_of(start_from=first.id, epochs=1))
+    train(run, synthetic_data)
+    shutil.rmtree(first.folder)
+    run.extend(2)
+    train(run, synthetic_data)
+    assert run.state == "finished" and len(run.metrics()) == 2
+
+
 def test_a_full_disk_fails_in_one_sentence_and_the_run_goes_on_later(synthetic_data, monkeypatch):
     run = create_run(config_of())
     with monkeypatch.context() as patch:

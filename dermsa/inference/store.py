@@ -9,6 +9,7 @@ A model may also be asked for by what it is for, accurate or fast: files of thes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -127,6 +128,17 @@ def open_model(name: str) -> Model:
         with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
             novelty = {key: arrays[key] for key in arrays.files}
     return Model(name, folder, card, card["files"]["model.onnx"], content["model.onnx"], novelty)
+
+
+def ensembles_of(name: str) -> list[str]:
+    """Names of the ensembles that a model is a member of; those with a damaged card are left
+    out."""
+    found = []
+    for other in model_names():
+        with contextlib.suppress(ModelError):
+            members = _read_card(other)[0].get("members", ())
+            found += [other for member in members if member["model"] == name]
+    return found
 
 
 def card_sha256(name: str) -> str:

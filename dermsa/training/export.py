@@ -22,18 +22,19 @@ from dermsa.datasets.dataset import Dataset
 from dermsa.evaluation import assess, calibration, record, report
 from dermsa.evaluation.evaluate import predictions_of
 from dermsa.evaluation.metrics import Predictions
-from dermsa.inference import novelty
+from dermsa.inference import novelty, store
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import mean_logits
 from dermsa.inference.store import CARD, ROLES, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
+from dermsa.inference.views import check as check_views
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
 from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
 from dermsa.training.examples import Examples, split_rows, training_age_scale
-from dermsa.training.runs import Run, RunError, write_atomically
+from dermsa.training.runs import ACTIVE, Run, RunError, write_atomically
 
 log = logging.getLogger("dermsa.training")
 
@@ -57,6 +58,7 @@ def export(
     views: int = len(FLIPS),
     notes: Sequence[str] = (),
     weight_format: str = "float32",
+    replace: bool = False,
 ) -> Path:
     """Writes `weights/<name>/` from a run's best weights, and the run's own evaluation.
 
@@ -65,23 +67,33 @@ def export(
         name: Of the model.
         data: The folder of the data sets; None for `data_root()`.
         role: Of `store.ROLES`, where this model shall have it from now on.
-        views: How many mirror images of a photo the logits are averaged over, 1 to 4.
+        views: How many views of a photo the logits are averaged over: 1 is the photo, 4 its
+            mirror images, 8 those of a quarter turn, too.
         notes: What a reader of the card should know besides, a sentence each.
         weight_format: How the file keeps the weights, a key of `weight_formats.FORMATS`.
+        replace: Whether a model of that name may be replaced; one that an ensemble is made of
+            may not.
 
     Returns:
         The folder of the model.
 
     Raises:
-        RunError: The run has no weights yet, or the name is no folder name.
+        RunError: The run has no weights yet or is still training, or the name is taken or no
+            folder name.
+        ValueError: There are not so many views.
         DatasetError: The data are not there.
     """
     if not run.best_weights.exists():
         raise RunError(f"The run {run.id} has no weights yet: no epoch of it was finished.")
+    if run.state in ACTIVE:
+        raise RunError(
+            f"The run {run.id} is {run.state}: its best weights may change meanwhile. Stop it, or "
+            "wait until it is done."
+        )
     check_name(name)
-    if not 1 <= views <= len(FLIPS):
-        raise RunError(f"Expected 1 to {len(FLIPS)} views. Received: {views}")
+    _check_not_taken(name, replace)
     config = run.config()
+    check_views(views, config.classifier.input_size)
     log.info("Converting to ONNX.")
     classifier = build_classifier(config.classifier)
     classifier.load_weights(run.best_weights)
@@ -163,6 +175,25 @@ def check_name(name: str) -> None:
         raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
     if name in ROLES:
         raise RunError(f"{name!r} says what a model is for, and cannot name one.")
+
+
+def _check_not_taken(name: str, replace: bool) -> None:
+    """
+    Raises:
+        RunError: There is a model of that name, and it shall or must stay.
+    """
+    if name not in store.model_names():
+        return
+    for ensemble in store.ensembles_of(name):
+        raise RunError(
+            f"The ensemble {ensemble} is made of the model {name} and would not open without it. "
+            "Choose another name."
+        )
+    if not replace:
+        raise RunError(
+            f"There is a model {name} already. Choose another name, or let it be replaced "
+            "(--replace)."
+        )
 
 
 def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
@@ -423,7 +454,8 @@ def _what_it_is(card: dict) -> str:
             f"An ensemble: the mean of the calibrated probabilities of {', '.join(members)}, with "
             f"these weights; {architecture['parameters']:,} parameters in all."
         )
-    return f"{_in_words(architecture)}, {card['views']} mirrored view(s) a photo."
+    kind = "mirrored and turned" if card["views"] > len(FLIPS) else "mirrored"
+    return f"{_in_words(architecture)}, {card['views']} {kind} view(s) a photo."
 
 
 def _what_was_chosen(card: dict) -> str:

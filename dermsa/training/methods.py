@@ -193,7 +193,8 @@ def _schedule(
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     if config.schedule != "cosine":
         return config.learning_rate
-    total = max(1, (config.epochs - config.head_epochs) * steps // config.accumulate)
+    # In steps, also where only every few of them change the weights: Keras counts all of them.
+    total = max(1, (config.epochs - config.head_epochs) * steps)
     warmup = min(config.warmup_steps, total // 2)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else config.learning_rate,

@@ -24,6 +24,7 @@ from dermsa.datasets import cache, registry
 from dermsa.datasets.augmentation import Augment, ForgetPatient
 from dermsa.datasets.dataset import DatasetError
 from dermsa.memory import keep_freed_memory
+from dermsa.models.classifier import build_classifier
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training import checkpoint, devices, methods, stopping
 from dermsa.training.checkpoint import Position
@@ -37,7 +38,7 @@ from dermsa.training.examples import (
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
 from dermsa.training.history import ended, plateau_rate
 from dermsa.training.reasons import reason
-from dermsa.training.recorder import Recorder
+from dermsa.training.recorder import Recorder, check_finite
 from dermsa.training.runs import Run
 from dermsa.training.sampling import Sampler
 from dermsa.training.start import starting_classifier
@@ -136,7 +137,8 @@ def _train(run: Run, config: TrainingConfig, data: Path | None, stop: Stop) -> N
     with methods.precision(config.precision), methods.distribution(config):
         resumes = run.checkpoint.exists()
         position = checkpoint.position(run.checkpoint) if resumes else Position()
-        training = _prepare(run, config, data, stop, position.last_epoch < config.head_epochs)
+        head_only = position.last_epoch < config.head_epochs
+        training = _prepare(run, config, data, stop, resumes=resumes, head_only=head_only)
         if resumes:
             checkpoint.restore(run.checkpoint, training.model)
         run.update(
@@ -154,7 +156,13 @@ def _train(run: Run, config: TrainingConfig, data: Path | None, stop: Stop) -> N
 
 
 def _prepare(
-    run: Run, config: TrainingConfig, data: Path | None, stop: Stop, head_only: bool
+    run: Run,
+    config: TrainingConfig,
+    data: Path | None,
+    stop: Stop,
+    *,
+    resumes: bool,
+    head_only: bool,
 ) -> Training:
     run.update(doing="Reading the data")
     dataset = registry.read(config.dataset, data)
@@ -172,7 +180,10 @@ def _prepare(
         )
 
     run.update(doing="Building the network", fraction=None)
-    classifier = starting_classifier(run, config, data)
+    if resumes:  # the checkpoint has every weight: what they once were may be gone
+        classifier = build_classifier(config.classifier)
+    else:
+        classifier = starting_classifier(run, config, data)
     methods.set_batchnorm_momentum(classifier, config.batchnorm_momentum)
     fuse_batch_normalization(classifier)
     if config.batchnorm == "keep_statistics":
@@ -228,6 +239,8 @@ def _train_epoch(training: Training, position: Position) -> Position:
         return training.recorder.end_epoch(position)
     except Stopped:
         if training.stop.gently:
+            if position.losses:
+                check_finite(position.loss)  # or the last good checkpoint would be overwritten
             checkpoint.save(run.checkpoint, model, position)
         raise
 
