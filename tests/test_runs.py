@@ -196,11 +196,20 @@ def test_a_configuration_survives_json():
         ("batchnorm", "off", "Unknown batchnorm 'off'.*keep_statistics"),
         ("xla", "yes", "Unknown xla 'yes'.*auto, on, off"),
         ("epoch_images", 100, "'none' has its own length: no epoch_images"),
+        ("fold", 1, "protocol lesion has no folds. Received: 1"),
+        ("protocol", "isic2018", "isic2018 does not divide the data set ham10000.*: lesion"),
+        ("dataset", "isic2018", "lesion does not divide the data set isic2018.*: isic2018."),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig(CONFIG.classifier, **{field: value})
+
+
+def test_a_fold_is_one_of_those_that_there_are():
+    assert TrainingConfig(CONFIG.classifier, protocol="lesion-kfold", fold=4).fold == 4
+    with pytest.raises(ValueError, match="a fold from 0 to 4. Received: 5"):
+        TrainingConfig(CONFIG.classifier, protocol="lesion-kfold", fold=5)
 
 
 def test_an_epoch_of_given_length_holds_a_batch_and_all_diagnoses():

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import launcher, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import STATES, create_run
@@ -231,3 +232,105 @@ def test_a_run_is_cloned_into_the_form():
     assert next(each for each in page.number_input if each.label == "Epochs").value == 13
     title = next(each for each in page.text_input if each.label == "Title")
     assert title.value == "original (again)" and run.about()["title"] == "original"
+
+
+def widget(page, kind, label):
+    return next(each for each in getattr(page, kind) if each.label == label)
+
+
+def show(page, view):
+    page.session_state["train-view"] = view
+    page = page.run()
+    assert not page.exception
+    return page
+
+
+@pytest.fixture
+def presets(monkeypatch):
+    """Presets of 33 epochs, without a process that reads them."""
+    about = {
+        "config": json.loads(TrainingConfig(epochs=33).to_json()),
+        "headline": {"title": "Accuracy", "value": 0.9},
+        "published": True,
+        "source": "A paper",
+        "about": "something",
+        "notes": [],
+    }
+    monkeypatch.setattr("ui.train.form.preset", lambda name: about)
+
+
+def test_what_was_entered_stays_while_one_looks_at_the_runs(presets):
+    create_run(TrainingConfig(), "a run")
+    page = open_page("New training")
+    start = widget(page, "selectbox", "Start from")
+    page = start.select(start.options[1]).run()
+    assert widget(page, "number_input", "Epochs").value == 33
+    page = widget(page, "number_input", "Epochs").set_value(7).run()
+    page = widget(page, "text_input", "Title").set_value("mine").run()
+    page = show(show(page, "Runs"), "New training")
+    assert widget(page, "selectbox", "Start from").value == start.options[1]
+    assert widget(page, "number_input", "Epochs").value == 7
+    assert widget(page, "text_input", "Title").value == "mine"
+
+
+def test_a_clone_is_a_clone_whatever_was_chosen_before(presets, commands):
+    run = create_run(TrainingConfig(epochs=13, seed=5), "original")
+    page = open_page("New training")
+    start = widget(page, "selectbox", "Start from")
+    page = start.select(start.options[1]).run()
+    page = button(show(page, "Runs"), "Clone").click().run()
+    page = page.run()
+    assert widget(page, "number_input", "Epochs").value == 13
+    assert widget(page, "selectbox", "Start from").value == f"The run {run.id}"
+    commands.made = run.id
+    page = button(page, "Start").click().run()
+    command, settings = commands.calls[-1]
+    assert json.loads(settings)["seed"] == 5 and command[-2] == "original (again)"
+    page = show(page, "New training")
+    page = widget(page, "selectbox", "Start from").select("The defaults").run()
+    assert widget(page, "number_input", "Epochs").value == TrainingConfig().epochs
+
+
+def test_what_is_not_shown_does_not_decide(commands):
+    page = open_page("New training")
+    page = widget(page, "selectbox", "Sampling").select("over").run()
+    page = widget(page, "number_input", "Epoch images").set_value(2000).run()
+    page = widget(page, "selectbox", "Protocol").select("lesion-kfold").run()
+    page = widget(page, "number_input", "Fold").set_value(3).run()
+    page = widget(page, "selectbox", "Sampling").select("none").run()
+    page = widget(page, "selectbox", "Protocol").select("lesion").run()
+    commands.made = create_run(TrainingConfig(), "made by the form").id
+    button(page, "Start").click().run()
+    settings = json.loads(commands.calls[-1][1])
+    assert (settings["epoch_images"], settings["fold"]) == (0, 0)
+
+
+def test_a_data_set_offers_the_protocols_that_divide_it(commands):
+    page = open_page("New training")
+    assert "isic2018" not in widget(page, "selectbox", "Protocol").options
+    page = widget(page, "selectbox", "Dataset").select("isic2018").run()
+    protocol = widget(page, "selectbox", "Protocol")
+    assert (protocol.value, protocol.options) == ("isic2018", ["isic2018"])
+
+
+def test_an_input_that_is_no_square_is_cloned_with_both_sides(commands):
+    create_run(TrainingConfig(ClassifierConfig(input_size=(192, 256))), "wide")
+    page = button(open_page(), "Clone").click().run()
+    size = widget(page, "text_input", "Input size")
+    assert size.value == "192 x 256"
+    page = size.set_value("96").run()
+    commands.made = runs.all_runs()[0].id
+    started = button(page, "Start").click().run()
+    assert json.loads(commands.calls[-1][1])["classifier"]["input_size"] == [96, 96]
+    page = widget(show(started, "New training"), "text_input", "Input size").set_value("wide").run()
+    assert "Expected an input size such as 224" in " ".join(each.value for each in page.warning)
+
+
+@pytest.mark.parametrize(("backend", "offered"), [("jax", True), ("tensorflow", False)])
+def test_all_gpus_are_offered_together_where_they_can_be(monkeypatch, commands, backend, offered):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("ui.train.form.devices", lambda: ("gpu:0", "gpu:1", "cpu"))
+    page = open_page("New training")
+    assert ("all" in widget(page, "selectbox", "Device").options) == offered
+    monkeypatch.setattr("ui.train.form.devices", lambda: ("gpu:0", "cpu"))
+    assert "all" not in widget(open_page("New training"), "selectbox", "Device").options

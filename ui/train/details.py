@@ -6,6 +6,7 @@ import streamlit as st
 
 from dermsa import plots_training
 from dermsa.training import overview, runs, telemetry
+from dermsa.training.form import in_words
 from dermsa.training.overview import Row, duration
 from ui.train.table import METRICS, gib
 
@@ -119,14 +120,14 @@ def show_settings(row: Row, rows: list[Row]) -> None:
             {
                 "": setting.group,
                 "Setting": setting.name,
-                row.title: str(setting.value),
-                f"{others[beside].title} ": str(setting.other),
+                row.title: in_words(setting.value),
+                f"{others[beside].title} ": in_words(setting.other),
             }
             for setting in found
         ]
     else:
         table = [
-            {"": setting.group, "Setting": setting.name, "Value": str(setting.value)}
+            {"": setting.group, "Setting": setting.name, "Value": in_words(setting.value)}
             for setting in overview.settings(row.run)
         ]
     st.table(table, border="horizontal", hide_index=True)

@@ -126,7 +126,7 @@ def act(what, *arguments) -> None:
 
 
 def clone(row: Row) -> None:
-    form.start_from(overview.values(row.run), f"{row.title} (again)")
+    form.start_from(overview.values(row.run), f"{row.title} (again)", f"The run {row.run.id}")
     st.session_state["train-view"] = "New training"
 
 
@@ -168,13 +168,13 @@ def rename(run: Run) -> None:
 def delete(run: Run) -> None:
     act(runs.delete, run)
     if "train-refused" not in st.session_state:
-        st.session_state["train-deleted"] = (run.id, run.id)
+        st.session_state["train-deleted"] = run.id
 
 
 def show_undo() -> None:
     if "train-deleted" not in st.session_state:
         return
-    name, _ = st.session_state["train-deleted"]
+    name = st.session_state["train-deleted"]
     bar = st.container(horizontal=True, vertical_alignment="center")
     bar.markdown(f"`{name}` is in the bin.")
     bar.button("Undo", icon=":material/undo:", on_click=undo, args=(name,), key="train-undo")
