@@ -1,6 +1,6 @@
 """Runs on disk: `runs/<run id>/` is the registry, and the only truth about a run.
 
-config.json     title, tags, the TrainingConfig, versions and the git commit
+config.json     title, tags, the TrainingConfig, Keras' backend, versions and the git commit
 status.json     state, device, process, heartbeat, epoch, time left, error
 metrics.csv     a row per epoch
 train.log       what the training says of itself
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import re
 import shutil
@@ -44,6 +45,7 @@ STATES = {
     "lost": "its process has gone without a word",
 }
 DELETED = ".deleted"
+DEFAULT_BACKEND = "tensorflow"  # where KERAS_BACKEND says nothing
 ACTIVE = ("preparing", "running", "stopping")
 VERSIONED_PACKAGES = ("tensorflow", "keras", "jax", "torch", "numpy", "onnxruntime")
 
@@ -78,8 +80,13 @@ class Run:
         return TrainingConfig.from_dict(self.about()["config"])
 
     def about(self) -> dict:
-        """The whole of `config.json`: config, versions, commit, time of creation."""
+        """The whole of `config.json`: config, backend, versions, commit, time of creation."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    @property
+    def backend(self) -> str:
+        """What Keras computes with in this run, whoever starts it: "tensorflow", "jax" ..."""
+        return self.about().get("backend", DEFAULT_BACKEND)
 
     def status(self) -> dict:
         """`status.json`, but the state tells what became of the process since: "stopping" or
@@ -205,6 +212,7 @@ def create_run(config: TrainingConfig, title: str = "", tags: Iterable[str] = ()
         "tags": list(tags),
         "created": now(),
         "config": json.loads(config.to_json()),
+        "backend": backend(),
         "versions": versions(),
         "git_commit": git_commit(),
     }
@@ -269,6 +277,11 @@ def _move(run: Run, into: Path) -> Run:
     if (into / run.id).exists():
         raise RunError(f"There is a run {run.id} in {into} already.")
     return Run(run.folder.rename(into / run.id))
+
+
+def backend() -> str:
+    """What Keras computes with in the trainings that are made here."""
+    return os.environ.get("KERAS_BACKEND") or DEFAULT_BACKEND
 
 
 def versions() -> dict[str, str]:
