@@ -359,6 +359,12 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if name == "extend":
             action.add_argument("--epochs", type=int, required=True, help="the new length")
+            action.add_argument(
+                "--early-stopping",
+                type=int,
+                metavar="N",
+                help="from now on, 0 for none; a run that stopped early needs another one",
+            )
         if name in ("resume", "extend"):
             data_argument(action)
         if name == "rename":
@@ -420,7 +426,7 @@ def _runs(options: argparse.Namespace) -> None:
     elif action == "resume":
         launcher.enqueue(run, options.data)
     elif action == "extend":
-        run.extend(options.epochs)
+        run.extend(options.epochs, options.early_stopping)
         launcher.enqueue(run, options.data)
     elif action == "rename":
         run.change(title=options.title)
@@ -449,6 +455,7 @@ def _list_runs(options: argparse.Namespace) -> None:
     for row in rows:
         best = f"{row.best[0]} {row.best[1]:.3f}" if row.best else ""
         left = "" if row.seconds_left is None else f"{overview.duration(row.seconds_left)} left"
+        left = "not responding" if row.silent_since else left
         print(
             f"{row.run.id:<56} {row.state:<10} {row.progress:>5.0%} {left:<14} "
             f"{row.device:<6} {best}"
@@ -464,9 +471,11 @@ def _show_run(run, as_json: bool) -> None:
         print(json.dumps({"run": run.id, **about, "status": status, "metrics": curves}, indent=1))
         return
     print(f"{run.id}: {about['title']}")
-    for name in ("state", "error", "device", "epoch", "epochs", "best"):
-        if status.get(name) is not None:
-            print(f"  {name:<10}{status[name]}")
+    shown = {"backend": run.backend} | status
+    names = ("state", "not_responding_since", "error", "device", "backend", "epoch", "epochs")
+    for name in (*names, "best"):
+        if shown.get(name) is not None:
+            print(f"  {name.replace('_', ' '):<22}{shown[name]}")
     print(run.metrics().round(4).to_string(index=False))
     print(json.dumps(about["config"], indent=1))
 
@@ -474,12 +483,14 @@ def _show_run(run, as_json: bool) -> None:
 def _print_log(run, lines: int, follow: bool) -> None:
     from dermsa.training.runs import ACTIVE
 
-    shown = 0
+    shown: list[str] = []
     while True:
         text = run.log().splitlines()
-        for line in text[max(shown, len(text) - lines if not shown else 0) :]:
+        # Not by their number: what a process printed may have to make room for what it said.
+        known = len(os.path.commonprefix([shown, text]))
+        for line in text[known if shown else -lines :]:
             print(line)
-        shown = len(text)
+        shown = text
         if not follow or run.state not in (*ACTIVE, "queued"):
             return
         sys.stdout.flush()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dermsa import cli_training
 from dermsa.cli import main
 from dermsa.training import launcher, runs
 from dermsa.training.config import TrainingConfig
@@ -214,3 +215,32 @@ def test_what_cannot_be_done_is_said(capsys):
     run = create_run(TrainingConfig(epochs=3))
     assert main(["runs", "extend", run.id, "--epochs", "3"]) == 2
     assert "more are needed to extend it" in capsys.readouterr().err
+
+
+def test_a_run_that_stopped_early_is_extended_with_another_early_stopping(capsys):
+    run = create_run(TrainingConfig(epochs=5, early_stopping=1))
+    (run.folder / "metrics.csv").write_text("epoch,macro_recall\n1,0.5\n2,0.4\n")
+    run.update(state="finished", epoch=2)
+    assert main(["runs", "extend", run.id, "--epochs", "9"]) == 2
+    assert "--epochs 9 --early-stopping 0" in capsys.readouterr().err
+    assert main(["runs", "extend", run.id, "--epochs", "9", "--early-stopping", "0"]) == 0
+    assert run.state == "queued"
+    assert (run.config().epochs, run.config().early_stopping) == (9, 0)
+
+
+def test_a_log_is_followed_line_by_line(capsys, monkeypatch):
+    run = create_run(TrainingConfig())
+    said, printed = run.folder / "train.log", run.folder / "console.log"
+    run.update(state="queued", rank=1)
+
+    def goes_on(_):
+        if run.state == "queued":
+            said.write_text("a\nb\n")
+            printed.write_text("a\nnoise\nb\n")
+            run.update(state="finished")
+
+    monkeypatch.setattr(cli_training.time, "sleep", goes_on)
+    said.write_text("a\n")
+    printed.write_text("a\nnoise\n")
+    assert main(["runs", "log", run.id, "--follow"]) == 0
+    assert capsys.readouterr().out.split() == ["a", "noise", "b"]

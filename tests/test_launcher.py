@@ -9,11 +9,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import tiny
 
 from dermsa.training import devices, launcher, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.devices import DeviceError
 from dermsa.training.runs import RunError, create_run
+from dermsa.training.trainer import train
 
 CONFIG = TrainingConfig(device="cpu")
 # In place of a training: claims the run, has the device for a moment, says when.
@@ -283,3 +285,14 @@ def test_a_detached_training_outlives_who_started_it_stops_and_resumes(synthetic
     launcher.stop(run)
     wait_for(lambda: run.state == "stopped", 30)
     assert list(run.metrics()["epoch"]) == list(range(1, len(run.metrics()) + 1))
+
+
+def test_a_finished_training_is_extended_and_goes_on(tiny_backbone, synthetic_data, asleep):
+    run = create_run(tiny.config_of(epochs=1, device="cpu"))
+    train(run, synthetic_data)
+    assert run.state == "finished"
+    run.extend(3)
+    launcher.enqueue(run, synthetic_data)
+    assert launcher.waiting() == [run]
+    train(run, synthetic_data)
+    assert run.state == "finished" and list(run.metrics()["epoch"]) == [1, 2, 3]

@@ -62,6 +62,7 @@ class Recorder(keras.callbacks.Callback):
         self.run, self.config, self.trained, self.classifier = run, config, trained, classifier
         self.examples, self.rows, self.steps, self.stop = examples, rows, steps, stop
         self._events = EventFile(run.folder / tensorboard.FOLDER)
+        self._beat = 0.0
         self._first_step: tuple[float, float] | None = None  # of this process: when, and which
 
     # --- while an epoch runs ---
@@ -160,15 +161,19 @@ class Recorder(keras.callbacks.Callback):
 
     def _validate(self) -> dict[str, float]:
         self.run.update(doing="Validating")
-        logits = predict_logits(self.classifier, self.examples, self.rows, self._end_if_asked)
+        logits = predict_logits(self.classifier, self.examples, self.rows, self._between_batches)
         check_finite(logits)
         for weight in self.classifier.weights:  # a ReLU may hide one that is no number
             check_finite(keras.ops.convert_to_numpy(weight))
         return figures_of(logits, self.examples.labels[self.rows], self.config.classifier.classes)
 
-    def _end_if_asked(self) -> None:
+    def _between_batches(self) -> None:
         if self.stop.asked:
             raise Stopped
+        if time.monotonic() - self._beat >= HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            with contextlib.suppress(OSError):  # as in `_tell_progress`
+                self.run.update()
 
 
 def figures_of(
