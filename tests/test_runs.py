@@ -275,7 +275,7 @@ def test_one_that_stopped_early_goes_on_with_more_patience():
     early = dataclasses.replace(CONFIG, epochs=9, early_stopping=2)
     run = create_run(early)
     with_epochs(run, [0.3, 0.2, 0.1])
-    with pytest.raises(RunError, match="stopped early: 2 epochs .* above 2, or 0 for none"):
+    with pytest.raises(RunError, match="stopped early: no epoch after epoch 1 .* above 2, or 0"):
         run.extend(12)
     with pytest.raises(RunError, match="with early_stopping 1 no further"):
         run.extend(12, early_stopping=1)

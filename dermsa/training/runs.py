@@ -183,9 +183,9 @@ class Run:
             )
         if 0 < patience <= waited:
             raise RunError(
-                f"The run {self.id} stopped early: {waited} epochs brought no better "
-                f"{config['monitor']}, and with early_stopping {patience} no further one would be "
-                f"trained. Extend it with early_stopping above {waited}, or 0 for none: runs "
+                f"The run {self.id} stopped early: no epoch after epoch {done - waited} brought a "
+                f"better {config['monitor']}, and with early_stopping {patience} no further one "
+                f"would be trained. Extend it with early_stopping above {waited}, or 0: runs "
                 f"extend {self.id} --epochs {epochs} --early-stopping 0"
             )
         changed = {"epochs": epochs, "early_stopping": patience}

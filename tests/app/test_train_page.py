@@ -1,5 +1,6 @@
 """What a researcher sees on the Train page, without a browser and without a training."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -34,8 +35,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "wake", lambda: None)
 
 
-def make_run(title="a run", state="finished", **status):
-    run = create_run(TrainingConfig(), title, tags=("tagged",))
+def make_run(title="a run", state="finished", config=None, **status):
+    run = create_run(config or TrainingConfig(), title, tags=("tagged",))
     if state in (*runs.ACTIVE, "queued", "failed", "lost", "finished", "stopped"):
         process = psutil.Process(os.getpid())
         alive = {"pid": process.pid, "pid_started": process.create_time()}
@@ -72,6 +73,10 @@ def words(page):
 
 def button(page, label):
     return next(each for each in page.button if each.label == label)
+
+
+def widget(page, kind, label):
+    return next(each for each in getattr(page, kind) if each.label == label)
 
 
 def labels(page):
@@ -163,6 +168,102 @@ def test_it_is_renamed_tagged_extended_resumed_and_taken_from_the_queue():
     assert run.config().epochs == 30 and run.state == "queued"
 
 
+def test_a_finished_run_is_extended():
+    run = make_run()
+    page = button(open_page(), "Train on").click().run()
+    assert run.state == "queued" and run.config().epochs == 30
+    assert "place 1 in the queue" in words(page)
+
+
+def test_one_that_stopped_early_asks_for_more_patience():
+    config = TrainingConfig(early_stopping=1)
+    run = make_run(config=config)  # its last epoch was not the best
+    page = open_page()
+    assert "It stopped early: no epoch after epoch 2 brought a better macro recall" in words(page)
+    page = widget(page, "number_input", "Early stopping").set_value(1).run()
+    page = button(page, "Train on").click().run()
+    assert "stopped early" in page.error[0].value and run.config() == config
+    page = widget(page, "number_input", "Early stopping").set_value(0).run()
+    page = button(page, "Train on").click().run()
+    assert run.state == "queued"
+    assert (run.config().epochs, run.config().early_stopping) == (20, 0)
+
+
+def test_a_turn_that_comes_while_the_page_is_drawn_is_no_error(monkeypatch):
+    make_run(state="queued")
+    monkeypatch.setattr(launcher, "waiting", lambda device=None: [])
+    assert "in the queue of" not in words(open_page())
+
+
+def test_opening_the_page_wakes_the_queue(monkeypatch):
+    woken = []
+    monkeypatch.setattr(launcher, "wake", lambda: woken.append(True))
+    make_run(state="queued")
+    open_page()
+    assert woken
+
+
+def test_a_run_that_falls_silent_is_said_to(monkeypatch):
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=42)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "now", past.isoformat)
+        make_run(state="running")
+    page = open_page()
+    assert page.dataframe[0].value["State"].tolist() == ["running, not responding"]
+    assert "has not responded for 42 min" in page.warning[0].value
+
+
+def test_the_table_sorts_by_time():
+    make_run(state="running", seconds_left=5000)
+    table = open_page().dataframe[0].value
+    assert table["Left"].dtype.kind == "f" or table["Left"].dtype.kind == "i"
+    assert table["Age"].dtype.kind == "M"
+
+
+def test_what_a_process_said_that_could_not_begin_is_shown():
+    run = make_run(state="lost")
+    (run.folder / "console.log").write_text("first line\nlast line\ndermsa: no such folder\n")
+    assert "last line\ndermsa: no such folder" in open_page().code[0].value
+
+
+def test_it_says_what_computed():
+    make_run()
+    page = open_page()
+    page.session_state["train-details"] = "Settings"
+    assert "Keras computes with tensorflow · python 3." in words(page.run())
+
+
+# --- a model of it ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_a_model_gets_a_name_of_its_own(weights, monkeypatch):
+    made = []
+    monkeypatch.setattr(launcher, "start_export", lambda *arguments: made.append(arguments))
+    for name in ("a-run", "a-run-2"):
+        (weights / name).mkdir(parents=True)
+    run = make_run("a run")
+    page = open_page()
+    name = widget(page, "text_input", "Name")
+    assert name.value == "a-run-3"
+    page = name.set_value("a-run").run()
+    assert "There is a model of this name" in words(page) and button(page, "Export").disabled
+    page = widget(page, "text_input", "Name").set_value("mine").run()
+    page = widget(page, "selectbox", "It answers by").set_value(1).run()
+    button(page, "Export").click().run()
+    assert made == [(run, "mine", None, 1)]
+
+
+def test_a_run_that_trains_makes_no_model():
+    make_run(state="running")
+    assert "Export" not in labels(open_page())
+
+
 def test_a_refusal_is_a_sentence():
     run = make_run()
     page = open_page()
@@ -232,10 +333,6 @@ def test_a_run_is_cloned_into_the_form():
     assert next(each for each in page.number_input if each.label == "Epochs").value == 13
     title = next(each for each in page.text_input if each.label == "Title")
     assert title.value == "original (again)" and run.about()["title"] == "original"
-
-
-def widget(page, kind, label):
-    return next(each for each in getattr(page, kind) if each.label == label)
 
 
 def show(page, view):
