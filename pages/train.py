@@ -30,7 +30,6 @@ def main() -> None:
     if view == "New training":
         form.show()
         return
-    show_undo()
     launcher.wake()  # what waited when the machine went down
     under_way = overview.anything_under_way(overview.rows())
     # Asks again only while something goes on.
@@ -38,6 +37,9 @@ def main() -> None:
 
 
 def show_runs(polled: bool) -> None:
+    if st.session_state["train-view"] != "Runs":
+        st.rerun()  # Clone was pressed, which runs this part of the page alone
+    show_undo()
     rows = overview.rows()
     if overview.anything_under_way(rows) != polled:
         st.rerun()

@@ -34,6 +34,7 @@ def show_table(rows: list[Row]) -> None:
         width="stretch",
         height=min(38 + 35 * max(len(found), 1), 320),
         hide_index=True,
+        placeholder="",
         on_select=lambda: choose([ids[i] for i in st.session_state[key].selection.rows]),
         selection_mode="multi-row",
         column_config={
