@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,29 +64,28 @@ def _setting_arguments(parser: argparse.ArgumentParser) -> None:
         for name in names:
             field = FIELDS[name]
             default = "the backbone's own" if name == "input_size" else field.default
-            _optional(group, name, _kind(field), f"{field.metadata['help']} ({default})")
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=_kind(field),
+                # Where it is not given it leaves no trace, so that what it starts from stands.
+                default=argparse.SUPPRESS,
+                metavar=METAVARS[_kind(field)],
+                help=f"{field.metadata['help']} ({default})".replace("%", "%%"),
+            )
 
 
-def _kind(field: dataclasses.Field) -> type:
-    return int if field.name == "input_size" else type(field.default)
+def size(text: str) -> tuple[int, int]:
+    """An input size; argparse names it by this function where it refuses one."""
+    from dermsa.training.form import read_size
+
+    return read_size(text)
 
 
-def _optional(group, name: str, kind: type, text: str) -> None:
-    """A flag that leaves no trace where it is not given, so that what it starts from stands."""
-    flag = f"--{name.replace('_', '-')}"
-    text = text.replace("%", "%%")
-    if kind is bool:
-        group.add_argument(
-            flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
-        )
-        return
-    group.add_argument(
-        flag,
-        type=kind,
-        default=argparse.SUPPRESS,
-        metavar={int: "N", float: "X", str: "NAME"}[kind],
-        help=text,
-    )
+METAVARS = {int: "N", float: "X", str: "NAME", size: "N[xN]"}
+
+
+def _kind(field: dataclasses.Field) -> Callable[[str], Any]:
+    return size if field.name == "input_size" else type(field.default)
 
 
 def _configuration(options: argparse.Namespace):
@@ -149,11 +149,11 @@ def _of_their_kind(settings: dict[str, Any]) -> dict[str, Any]:
             continue  # refused by name later, or of several types
         kind = type(field.default)
         try:
-            fits = isinstance(value, bool) == (kind is bool)
-            read[name] = kind(value) if fits else None
+            read[name] = kind(value)
+            fits = kind is not int or read[name] == float(value)
         except (TypeError, ValueError):
             fits = False
-        if not fits or (kind is int and read[name] != float(value)):
+        if not fits or isinstance(value, bool):
             raise ValueError(f"Expected {name} to be of type {kind.__name__}. Received: {value!r}")
     return read
 
@@ -162,7 +162,9 @@ def _train(options: argparse.Namespace) -> None:
     from dermsa.training import runs
 
     if options.resume:
+        _refuse_changes(options)
         run = runs.find_run(options.resume)
+        os.environ["KERAS_BACKEND"] = run.backend  # before anything imports Keras
     else:
         from dermsa.datasets import registry
 
@@ -175,6 +177,22 @@ def _train(options: argparse.Namespace) -> None:
         _train_here(run, options)
 
 
+def _refuse_changes(options: argparse.Namespace) -> None:
+    """What is resumed goes on as it was made."""
+    from dermsa.training.form import FIELDS
+
+    given = vars(options)
+    names = [n for n in ("preset", "config", "from_run", "title", "tag") if given[n]]
+    names += [name for name in FIELDS if name in given]
+    if names:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise ValueError(
+            f"A run that is resumed keeps its settings: --resume goes without {flags}. For more "
+            f"epochs: runs extend {options.resume} --epochs N. For other settings, a new run: "
+            f"train --from-run {options.resume}. For title and tags: runs rename, runs tag."
+        )
+
+
 def _train_here(run, options: argparse.Namespace) -> None:
     import logging
 
@@ -184,12 +202,17 @@ def _train_here(run, options: argparse.Namespace) -> None:
     logging.getLogger("dermsa").setLevel(logging.INFO)
     trainer.train(run, options.data, options.wait)
     status = run.status()
-    say(
-        f"The run {run.id} is {status['state']} after {status['epoch']} epochs. Make a model of "
-        f"it with: python -m dermsa export {run.id} --name NAME",
-        {"run": run.id, **status},
-        options.json,
-    )
+    if epochs := status.get("epoch"):
+        sentence = (
+            f"The run {run.id} is {status['state']} after {epochs} epochs. Make a model of it "
+            f"with: python -m dermsa export {run.id} --name NAME"
+        )
+    else:
+        sentence = (
+            f"The run {run.id} is {status['state']} before its first epoch was done. Go on with: "
+            f"python -m dermsa train --resume {run.id}"
+        )
+    say(sentence, {"run": run.id, **status}, options.json)
 
 
 def _enqueue(made: Sequence, options: argparse.Namespace) -> None:
@@ -231,7 +254,8 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
-    start = parser.add_argument_group("what the runs have in common")
+    start = parser.add_argument_group("what the runs of a grid have in common")
+    start = start.add_mutually_exclusive_group()
     start.add_argument("--from", dest="preset", metavar="PRESET", help="start from a preset")
     start.add_argument("--config", metavar="FILE", help="start from a YAML or JSON file")
     start.add_argument("--from-run", metavar="RUN", help="start from what another run was given")
@@ -248,6 +272,11 @@ def _sweep(options: argparse.Namespace) -> None:
         return
     if bool(options.table) == bool(options.vary):
         raise ValueError("Expected either --table NAME or at least one --vary SETTING=A,B.")
+    if options.table and (options.preset or options.config or options.from_run):
+        raise ValueError(
+            "The runs of a table start from its rows: --from, --config and --from-run are for "
+            "--vary. Flags of single settings change every run of a table."
+        )
     given = vars(options)
     common = {name: given[name] for name in FIELDS if name in given}
     if options.table:
@@ -301,20 +330,12 @@ def _varied(flags: Sequence[str]) -> dict[str, list]:
             continue
         kind = _kind(FIELDS[name])
         try:
-            values[name] = [
-                word.lower() == "true" if kind is bool else kind(word) for word in words
-            ]
+            values[name] = [kind(word) for word in words]
         except ValueError:
             raise ValueError(
                 f"Expected values of type {kind.__name__} for {name}. Received: {text}"
             ) from None
     return values
-
-
-def _yes(word: str) -> bool:
-    if word.lower() not in ("true", "false"):
-        raise ValueError(f"Expected true or false. Received: {word}")
-    return word.lower() == "true"
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -338,6 +359,12 @@ def _runs_arguments(parser: argparse.ArgumentParser) -> None:
             )
         if name == "extend":
             action.add_argument("--epochs", type=int, required=True, help="the new length")
+            action.add_argument(
+                "--early-stopping",
+                type=int,
+                metavar="N",
+                help="from now on, 0 for none; a run that stopped early needs another one",
+            )
         if name in ("resume", "extend"):
             data_argument(action)
         if name == "rename":
@@ -399,7 +426,7 @@ def _runs(options: argparse.Namespace) -> None:
     elif action == "resume":
         launcher.enqueue(run, options.data)
     elif action == "extend":
-        run.extend(options.epochs)
+        run.extend(options.epochs, options.early_stopping)
         launcher.enqueue(run, options.data)
     elif action == "rename":
         run.change(title=options.title)
@@ -428,6 +455,7 @@ def _list_runs(options: argparse.Namespace) -> None:
     for row in rows:
         best = f"{row.best[0]} {row.best[1]:.3f}" if row.best else ""
         left = "" if row.seconds_left is None else f"{overview.duration(row.seconds_left)} left"
+        left = "not responding" if row.silent_since else left
         print(
             f"{row.run.id:<56} {row.state:<10} {row.progress:>5.0%} {left:<14} "
             f"{row.device:<6} {best}"
@@ -443,9 +471,11 @@ def _show_run(run, as_json: bool) -> None:
         print(json.dumps({"run": run.id, **about, "status": status, "metrics": curves}, indent=1))
         return
     print(f"{run.id}: {about['title']}")
-    for name in ("state", "error", "device", "epoch", "epochs", "best"):
-        if status.get(name) is not None:
-            print(f"  {name:<10}{status[name]}")
+    shown = {"backend": run.backend} | status
+    names = ("state", "not_responding_since", "error", "device", "backend", "epoch", "epochs")
+    for name in (*names, "best"):
+        if shown.get(name) is not None:
+            print(f"  {name.replace('_', ' '):<22}{shown[name]}")
     print(run.metrics().round(4).to_string(index=False))
     print(json.dumps(about["config"], indent=1))
 
@@ -453,12 +483,14 @@ def _show_run(run, as_json: bool) -> None:
 def _print_log(run, lines: int, follow: bool) -> None:
     from dermsa.training.runs import ACTIVE
 
-    shown = 0
+    shown: list[str] = []
     while True:
         text = run.log().splitlines()
-        for line in text[max(shown, len(text) - lines if not shown else 0) :]:
+        # Not by their number: what a process printed may have to make room for what it said.
+        known = len(os.path.commonprefix([shown, text]))
+        for line in text[known if shown else -lines :]:
             print(line)
-        shown = len(text)
+        shown = text
         if not follow or run.state not in (*ACTIVE, "queued"):
             return
         sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dermsa.training import overview
+from dermsa.training import launcher, overview
 from ui.frame import run_page
 from ui.train import form
 from ui.train.details import show_curves, show_details
@@ -30,13 +30,16 @@ def main() -> None:
     if view == "New training":
         form.show()
         return
-    show_undo()
+    launcher.wake()  # what waited when the machine went down
     under_way = overview.anything_under_way(overview.rows())
     # Asks again only while something goes on.
     st.fragment(show_runs, run_every=POLL_SECONDS if under_way else None)(under_way)
 
 
 def show_runs(polled: bool) -> None:
+    if st.session_state["train-view"] != "Runs":
+        st.rerun()  # Clone was pressed, which runs this part of the page alone
+    show_undo()
     rows = overview.rows()
     if overview.anything_under_way(rows) != polled:
         st.rerun()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dermsa import cli_training
 from dermsa.cli import main
 from dermsa.training import launcher, runs
 from dermsa.training.config import TrainingConfig
@@ -43,6 +44,66 @@ def test_flags_files_and_other_runs_give_the_same_configuration(train, tmp_path)
     assert train("--from-run", flags.id).config() == flags.config()
     assert train("--config", str(flags.folder / "config.json")).config() == flags.config()
     assert train("--from-run", flags.id, "--seed", "3").config().seed == 3
+
+
+def test_a_size_of_two_sides_is_written_as_such(train, tmp_path):
+    config = train("--input-size", "96x128").config()
+    assert config.classifier.input_size == (96, 128)
+    file = tmp_path / "settings.yaml"
+    file.write_text("input_size: 96 x 128\n")
+    assert train("--config", str(file)).config() == config
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--protocol", "lesion"], "The protocol lesion has no folds. Received: 3"),
+        (["--protocol", "isic2018", "--fold", "0"], "does not divide the data set ham10000"),
+        (["--fold", "5"], "a fold from 0 to 4"),
+    ],
+)
+def test_a_split_that_cannot_be_drawn_is_refused_before_a_run_is_made(
+    train, synthetic_data, capsys, flags, sentence
+):
+    first = train("--protocol", "lesion-kfold", "--fold", "3")
+    data = ["--data", str(synthetic_data)]
+    assert main(["train", "--from-run", first.id, *flags, "--detach", *data]) == 2
+    assert sentence in capsys.readouterr().err
+    vary = ["--vary", f"{flags[-2][2:]}={flags[-1]}", *flags[:-2]]
+    assert main(["sweep", "--from-run", first.id, *vary, *data]) == 2
+    assert sentence in capsys.readouterr().err
+    assert runs.all_runs() == [first]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--epochs", "3"], ["--fold", "0"], ["--title", "new"], ["--preset", "any"]]
+)
+def test_a_run_that_is_resumed_takes_no_settings(train, capsys, flags):
+    run = train()
+    launcher.stop(run)
+    assert main(["train", "--resume", run.id, *flags]) == 2
+    said = capsys.readouterr().err
+    assert f"--resume goes without {flags[0]}." in said and f"runs extend {run.id}" in said
+    assert run.state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sentence"),
+    [
+        (None, "is stopped before its first epoch was done. Go on with"),
+        (2, "is stopped after 2 epochs. Make a model of it with"),
+    ],
+)
+def test_ctrl_c_ends_a_training_with_a_sentence(
+    synthetic_data, monkeypatch, capsys, epoch, sentence
+):
+    def stopped(run, *_):
+        run.update(state="stopped", **({"epoch": epoch} if epoch else {}))
+
+    monkeypatch.setattr("dermsa.training.trainer.train", stopped)
+    assert main(["train", "--data", str(synthetic_data)]) == 0
+    said = capsys.readouterr().out
+    assert sentence in said and ("export" in said) == (epoch is not None)
 
 
 def test_numbers_as_people_write_them(train, tmp_path):
@@ -109,11 +170,20 @@ def test_a_published_table_is_one_command(capsys):
         (["--vary", "sed=1"], "There is no setting 'sed'. Did you mean seed"),
         (["--vary", "seed=a"], "Expected values of type int for seed"),
         (["--table", "none"], "There is no published table 'none'"),
+        (["--table", "any", "--from", "any"], "The runs of a table start from its rows"),
+        (["--table", "any", "--config", "any"], "The runs of a table start from its rows"),
+        (["--table", "any", "--from-run", "any"], "The runs of a table start from its rows"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(flags, sentence, capsys):
     assert main(["sweep", *flags]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_grid_has_one_start(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--vary", "seed=1,2", "--from", "any", "--config", "any"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 # --- looking after runs -----------------------------------------------------------------------
@@ -145,3 +215,32 @@ def test_what_cannot_be_done_is_said(capsys):
     run = create_run(TrainingConfig(epochs=3))
     assert main(["runs", "extend", run.id, "--epochs", "3"]) == 2
     assert "more are needed to extend it" in capsys.readouterr().err
+
+
+def test_a_run_that_stopped_early_is_extended_with_another_early_stopping(capsys):
+    run = create_run(TrainingConfig(epochs=5, early_stopping=1))
+    (run.folder / "metrics.csv").write_text("epoch,macro_recall\n1,0.5\n2,0.4\n")
+    run.update(state="finished", epoch=2)
+    assert main(["runs", "extend", run.id, "--epochs", "9"]) == 2
+    assert "--epochs 9 --early-stopping 0" in capsys.readouterr().err
+    assert main(["runs", "extend", run.id, "--epochs", "9", "--early-stopping", "0"]) == 0
+    assert run.state == "queued"
+    assert (run.config().epochs, run.config().early_stopping) == (9, 0)
+
+
+def test_a_log_is_followed_line_by_line(capsys, monkeypatch):
+    run = create_run(TrainingConfig())
+    said, printed = run.folder / "train.log", run.folder / "console.log"
+    run.update(state="queued", rank=1)
+
+    def goes_on(_):
+        if run.state == "queued":
+            said.write_text("a\nb\n")
+            printed.write_text("a\nnoise\nb\n")
+            run.update(state="finished")
+
+    monkeypatch.setattr(cli_training.time, "sleep", goes_on)
+    said.write_text("a\n")
+    printed.write_text("a\nnoise\n")
+    assert main(["runs", "log", run.id, "--follow"]) == 0
+    assert capsys.readouterr().out.split() == ["a", "noise", "b"]

@@ -51,8 +51,8 @@ def test_a_run_of_the_same_network_says_how_long_its_images_took(synthetic_data)
 
 def test_the_backbones_own_size_is_the_same_whether_said_or_not(synthetic_data):
     finished_run([50.0])
-    assert "Measured" in estimate.estimate(values(input_size=224), synthetic_data).how
-    assert "Scaled" in estimate.estimate(values(input_size=160), synthetic_data).how
+    assert "Measured" in estimate.estimate(values(input_size=(224, 224)), synthetic_data).how
+    assert "Scaled" in estimate.estimate(values(input_size=(160, 160)), synthetic_data).how
 
 
 def test_a_run_of_another_network_is_scaled_by_what_both_compute(synthetic_data):
@@ -77,13 +77,14 @@ def test_runs_on_other_machines_and_from_before_machines_were_noted_say_nothing(
 def test_larger_and_heavier_trainings_are_estimated_so(synthetic_data):
     plain = estimate.estimate(values(), synthetic_data)
     for heavier in (
-        values(input_size=320),
+        values(input_size=(320, 320)),
         values("ResNet50"),
         values(sampling="over"),
     ):
         found = estimate.estimate(heavier, synthetic_data)
         assert found.seconds_per_epoch > plain.seconds_per_epoch
-    for larger in (values(input_size=320), values(batch_size=64), values(average_decay=0.99)):
+    sizes = (values(input_size=(320, 320)), values(input_size=(224, 320)))
+    for larger in (*sizes, values(batch_size=64), values(average_decay=0.99)):
         assert estimate.estimate(larger, synthetic_data).memory > plain.memory
     limited = estimate.estimate(values(limit=4), synthetic_data)
     assert limited.seconds_per_epoch < plain.seconds_per_epoch / 5

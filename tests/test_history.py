@@ -7,7 +7,7 @@ import pytest
 
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import TrainingConfig
-from dermsa.training.history import ended, plateau_rate, stops_early
+from dermsa.training.history import best_row, ended, plateau_rate, stops_early
 
 CLASSIFIER = ClassifierConfig("MobileNetV3Small", input_size=(64, 64))
 
@@ -80,3 +80,8 @@ def test_epochs_of_the_head_alone_do_not_stop_a_training():
         for epochs in range(1, 6)
     ]
     assert stops == [False, False, False, False, True]
+
+
+def test_the_chosen_epoch_is_the_first_of_the_best():
+    table = pd.DataFrame({"macro_auc": [0.7, 0.9, 0.9], "loss": [0.5, 0.6, 0.5]})
+    assert best_row(table, "macro_auc") == 1 and best_row(table, "loss") == 0

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import tiny
 
 from dermsa.training import devices, launcher, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.devices import DeviceError
 from dermsa.training.runs import RunError, create_run
+from dermsa.training.trainer import train
 
 CONFIG = TrainingConfig(device="cpu")
 # In place of a training: claims the run, has the device for a moment, says when.
@@ -153,6 +156,52 @@ def test_a_run_goes_on_when_its_runner_is_killed_and_the_next_one_waits(asleep, 
     assert times(second)[0] >= times(first)[1]
 
 
+def test_a_run_that_leaves_the_queue_at_the_last_moment_is_not_started(asleep, made):
+    first, second, _ = made
+    launcher.enqueue([first, second])
+    lock = devices.lock_of("runner cpu")
+    lock.acquire()
+    assert launcher._next("cpu", lock) == first
+    launcher.stop(first)
+    assert launcher._start(first, "cpu") is None
+    assert first.state == "stopped"
+
+
+def test_a_device_is_woken_once(made, monkeypatch):
+    woken = []
+
+    def popen(command, **_):
+        woken.append(command[-1])
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", popen)
+    launcher.wake()
+    assert woken == []  # nothing waits
+    launcher.enqueue(made[:2])
+    assert woken == ["cpu"]
+    with devices.lock_of("runner cpu"):
+        launcher.wake()
+    assert woken == ["cpu"]  # the runner is there
+    launcher.wake()
+    assert woken == ["cpu"] * 2
+
+
+@pytest.mark.parametrize("backend", ["jax", None])
+def test_a_run_has_the_backend_that_it_was_made_with(asleep, monkeypatch, backend):
+    if backend:
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+    else:
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    run = create_run(CONFIG)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # of whoever queues it, or starts the runner
+    launcher.enqueue(run)
+    tell = "import os, sys; print(os.environ['KERAS_BACKEND'])"
+    monkeypatch.setattr(launcher, "_command", lambda run: [sys.executable, "-c", tell])
+    assert launcher._start(run, "cpu").wait() == 0
+    assert (run.folder / "console.log").read_text().strip() == (backend or "tensorflow")
+    assert run.backend == (backend or "tensorflow")
+
+
 def test_a_device_in_use_is_refused_in_a_sentence(made):
     with (
         devices.held("cpu"),
@@ -236,3 +285,14 @@ def test_a_detached_training_outlives_who_started_it_stops_and_resumes(synthetic
     launcher.stop(run)
     wait_for(lambda: run.state == "stopped", 30)
     assert list(run.metrics()["epoch"]) == list(range(1, len(run.metrics()) + 1))
+
+
+def test_a_finished_training_is_extended_and_goes_on(tiny_backbone, synthetic_data, asleep):
+    run = create_run(tiny.config_of(epochs=1, device="cpu"))
+    train(run, synthetic_data)
+    assert run.state == "finished"
+    run.extend(3)
+    launcher.enqueue(run, synthetic_data)
+    assert launcher.waiting() == [run]
+    train(run, synthetic_data)
+    assert run.state == "finished" and list(run.metrics()["epoch"]) == [1, 2, 3]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training import runs
+from dermsa.training import overview, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError, create_run
 
@@ -196,11 +196,20 @@ def test_a_configuration_survives_json():
         ("batchnorm", "off", "Unknown batchnorm 'off'.*keep_statistics"),
         ("xla", "yes", "Unknown xla 'yes'.*auto, on, off"),
         ("epoch_images", 100, "'none' has its own length: no epoch_images"),
+        ("fold", 1, "protocol lesion has no folds. Received: 1"),
+        ("protocol", "isic2018", "isic2018 does not divide the data set ham10000.*: lesion"),
+        ("dataset", "isic2018", "lesion does not divide the data set isic2018.*: isic2018."),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig(CONFIG.classifier, **{field: value})
+
+
+def test_a_fold_is_one_of_those_that_there_are():
+    assert TrainingConfig(CONFIG.classifier, protocol="lesion-kfold", fold=4).fold == 4
+    with pytest.raises(ValueError, match="a fold from 0 to 4. Received: 5"):
+        TrainingConfig(CONFIG.classifier, protocol="lesion-kfold", fold=5)
 
 
 def test_an_epoch_of_given_length_holds_a_batch_and_all_diagnoses():
@@ -241,3 +250,71 @@ def test_a_run_reads_its_folder_every_time(run):
     run.claim()
     Run(run.folder).update(epoch=9)
     assert run.status()["epoch"] == 9
+
+
+# --- more epochs ------------------------------------------------------------------------------
+
+
+def with_epochs(run, recalls, state="finished"):
+    table = pd.DataFrame({"epoch": range(1, 1 + len(recalls)), "macro_recall": recalls})
+    table.to_csv(run.folder / "metrics.csv", index=False)
+    run.update(state=state, epoch=len(recalls), progress=1.0)
+
+
+def test_a_finished_run_that_is_extended_can_go_on(run):
+    with_epochs(run, [0.1, 0.2, 0.3])
+    run.extend(6)
+    assert run.state == "stopped" and run.config().epochs == 6
+    assert run.status()["progress"] == 0.5
+    with pytest.raises(RunError, match="6 epochs, of which 3 are done: more are needed"):
+        run.extend(6)
+    assert run.about()["extended"][0]["to"] == 6
+
+
+def test_one_that_stopped_early_goes_on_with_more_patience():
+    early = dataclasses.replace(CONFIG, epochs=9, early_stopping=2)
+    run = create_run(early)
+    with_epochs(run, [0.3, 0.2, 0.1])
+    with pytest.raises(RunError, match="stopped early: no epoch after epoch 1 .* above 2, or 0"):
+        run.extend(12)
+    with pytest.raises(RunError, match="with early_stopping 1 no further"):
+        run.extend(12, early_stopping=1)
+    with pytest.raises(RunError, match="more are needed"):
+        run.extend(8, early_stopping=0)
+    with pytest.raises(RunError, match="at least 0. Received: -1"):
+        run.extend(12, early_stopping=-1)
+    assert run.state == "finished" and run.config() == early
+    run.extend(9, early_stopping=3)  # to the length that it was made for
+    assert run.state == "stopped"
+    assert run.config() == dataclasses.replace(early, early_stopping=3)
+
+
+# --- what it says -----------------------------------------------------------------------------
+
+
+def test_the_log_ends_with_what_only_the_process_printed(run):
+    said, printed = run.folder / "train.log", run.folder / "console.log"
+    printed.write_text("no such module\n")
+    assert run.log() == "no such module\n"
+    said.write_text("1 begins\n2 stops\n")
+    printed.write_text("noise\n1 begins\n2 stops\n")
+    assert run.log() == "1 begins\n2 stops\n"
+    with printed.open("a") as file:
+        file.write("Traceback\nno such module\n")
+    assert run.log() == "1 begins\n2 stops\nTraceback\nno such module\n"
+    os.utime(printed, (0, 0))  # it goes on in a terminal since
+    assert run.log() == "1 begins\n2 stops\n"
+
+
+def test_a_training_without_a_sign_of_life_does_not_respond(run, other_process, monkeypatch):
+    claimed_by(run, other_process)
+    assert "not_responding_since" not in run.status()
+    past = "2026-01-01T10:00:00+00:00"
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "now", lambda: past)
+        claimed_by(run, other_process)
+    assert run.status()["not_responding_since"] == past and run.state == "running"
+    assert overview.row(run).silent_since.isoformat() == past
+    other_process.kill()
+    other_process.wait()
+    assert run.state == "lost" and "not_responding_since" not in run.status()

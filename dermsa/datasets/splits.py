@@ -30,6 +30,7 @@ LEFT_OUT = "left_out"
 PLACES = (*PARTS, BOTH, LEFT_OUT)
 
 FOLDS = 5
+FOLDED = ("lesion-kfold",)  # the protocols that have folds
 DATTA_SHARES = {"datta-85-15": 0.15, "datta-80-20": 0.20, "datta-70-30": 0.30}
 VALIDATION_SHARE = 0.15  # of the lesions that are not tested, where a protocol leaves it open
 
@@ -48,6 +49,14 @@ PROTOCOLS = {
     "isic2018": "The official test images of ISIC 2018 are tested; of HAM10000, grouped by lesion "
     "and stratified by diagnosis, 85 % of the lesions are for training and 15 % for validation.",
 }
+
+
+OFFICIAL = "isic2018"  # the data set with official test images, and its only protocol
+
+
+def protocols_of(dataset: str) -> tuple[str, ...]:
+    """The protocols by which a data set, by its name, can be divided."""
+    return tuple(name for name in PROTOCOLS if (name == OFFICIAL) == (dataset == OFFICIAL))
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,7 @@ def draw(dataset: Dataset, protocol: str, seed: int = 0, fold: int = 0) -> Split
             f"The protocol {protocol} would mix the official test images of {dataset.name} into "
             "training: use the protocol isic2018, or the data set ham10000."
         )
-    if protocol == "lesion-kfold":
+    if protocol in FOLDED:
         return lesion_kfold_split(dataset, seed, fold)
     if fold:
         raise ValueError(f"The protocol {protocol} has no folds. Received: fold {fold}")

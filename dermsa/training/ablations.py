@@ -22,7 +22,8 @@ import pandas as pd
 
 from dermsa.files import write_atomically
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training.config import MONITORS, TrainingConfig
+from dermsa.training.config import TrainingConfig
+from dermsa.training.history import best_row
 from dermsa.training.runs import Run
 
 PREFIX = "ablations"
@@ -157,8 +158,7 @@ def results(runs: Iterable[Run], data: Path | None = None) -> pd.DataFrame:
         if variant is None or run.state != "finished":
             continue
         config, epochs = run.config(), run.metrics()
-        ascending = MONITORS[config.monitor] is min
-        best = epochs.sort_values(config.monitor, ascending=ascending, kind="stable").iloc[0]
+        best = epochs.iloc[best_row(epochs, config.monitor)]
         about = {
             "seed": config.seed,
             "pixels": config.classifier.input_size[0],

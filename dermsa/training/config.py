@@ -10,7 +10,7 @@ from typing import Any
 from dermsa.class_weights import CLASS_WEIGHTS, check_class_weights
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
-from dermsa.datasets.splits import PROTOCOLS
+from dermsa.datasets.splits import FOLDED, FOLDS, PROTOCOLS, protocols_of
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.settings import setting
 from dermsa.training.sampling import SAMPLING
@@ -162,6 +162,7 @@ class TrainingConfig:
                 f"Expected a classifier of the {len(known)} diagnoses of {self.dataset}: "
                 f"{', '.join(known)}. Received: {', '.join(self.classifier.classes)}."
             )
+        self._check_split()
         if self.epoch_images and self.sampling not in ("over", "balanced"):
             raise ValueError(f"The sampling {self.sampling!r} has its own length: no epoch_images.")
         if self.epoch_images and self.epoch_images < max(self.batch_size, len(known)):
@@ -169,6 +170,19 @@ class TrainingConfig:
                 f"Expected epoch_images to fill a batch of {self.batch_size} and to hold all "
                 f"{len(known)} diagnoses. Received: {self.epoch_images}"
             )
+
+    def _check_split(self) -> None:
+        """What `splits.draw` would refuse, before anything is read."""
+        fitting = protocols_of(self.dataset)
+        if self.protocol not in fitting:
+            raise ValueError(
+                f"The protocol {self.protocol} does not divide the data set {self.dataset}. "
+                f"Expected one of: {', '.join(fitting)}."
+            )
+        if self.protocol not in FOLDED and self.fold:
+            raise ValueError(f"The protocol {self.protocol} has no folds. Received: {self.fold}")
+        if self.fold >= FOLDS:
+            raise ValueError(f"Expected a fold from 0 to {FOLDS - 1}. Received: {self.fold}")
 
     def _check_that(self, what: str, holds, *names: str) -> None:
         for name in names:

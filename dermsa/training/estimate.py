@@ -153,7 +153,7 @@ def _arithmetic(values: Mapping[str, Any]) -> arithmetic.Arithmetic:
     if values["cut"] not in known.get(values["backbone"], ()):
         raise ValueError(f"There is no cut {values['cut']!r} of a backbone {values['backbone']!r}.")
     found = known[values["backbone"]][values["cut"]]
-    return found.at(values["input_size"], values["input_size"]) if values["input_size"] else found
+    return found.at(*values["input_size"]) if values["input_size"] else found
 
 
 def _pixels(values: Mapping[str, Any]) -> int:

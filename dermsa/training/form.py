@@ -4,9 +4,11 @@ which of them matter, given the others."""
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from dermsa.datasets.splits import FOLDED
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import TrainingConfig
 
@@ -76,12 +78,11 @@ FIELDS: dict[str, dataclasses.Field] = {
 
 # What a setting needs of the others to matter; settings that are not named always do.
 NEEDS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "fold": ("protocol", ("lesion-kfold",)),
+    "fold": ("protocol", FOLDED),
     "kernel": ("head", ("soft_attention", "soft_attention_dense512")),
     "attention_maps": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_gamma": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_weights": ("start_from", ("",)),
-    "batchnorm_momentum": ("batchnorm", ("train",)),
     "focal_gamma": ("loss", ("focal",)),
     "epoch_images": ("sampling", ("over", "balanced")),
     "forget_rate": ("patient_branch", ("dense4096", "gessert")),
@@ -100,10 +101,43 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
         return values["augmentation"] != "none"
     if name == "head_learning_rate":
         return values["head_epochs"] > 0
+    if name == "batchnorm_momentum":  # that branch has a normalisation of its own
+        return values["batchnorm"] == "train" or values["patient_branch"] == "gessert"
     if name not in NEEDS:
         return True
     other, allowed = NEEDS[name]
     return values[other] in allowed
+
+
+def that_apply(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their defaults where they do not matter beside the others.
+
+    Nobody sees what does not matter: it must not decide whether a training can start.
+    """
+    return {
+        name: value if applies(name, values) else FIELDS[name].default
+        for name, value in values.items()
+    }
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width of the input, from "224" or "192 x 256".
+
+    Raises:
+        ValueError: It is neither.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*(?:[x×]\s*(\d+)\s*)?", text)
+    if found is None:
+        raise ValueError(
+            f"Expected an input size such as 224, or 192 x 256 (height x width). Received: {text}"
+        )
+    height, width = found.groups()
+    return int(height), int(width or height)
+
+
+def in_words(value: Any) -> str:
+    """The value of a setting as people read it: of a size "192 x 256"."""
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +161,5 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     values = defaults() | {**config, **config["classifier"]}
     if isinstance(values["patient_branch"], bool):  # as older runs have it
         values["patient_branch"] = "dense4096" if values["patient_branch"] else "none"
-    size = values["input_size"]
-    values["input_size"] = size[0] if size else None
+    values["input_size"] = tuple(values["input_size"]) if values["input_size"] else None
     return {name: values[name] for name in FIELDS}

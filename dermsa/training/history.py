@@ -1,6 +1,6 @@
-"""What the epochs so far say about the next: learning rate on a plateau, and early stopping.
+"""What the epochs so far say: which was best, and what follows for the next.
 
-Both are functions of the rows of `metrics.csv` and keep no counters of their own, so that a
+All are functions of the rows of `metrics.csv` and keep no counters of their own, so that a
 resumed training decides as an unbroken one.
 """
 
@@ -31,16 +31,31 @@ def plateau_rate(config: TrainingConfig, losses: Iterable[float]) -> float:
     return rate
 
 
-def stops_early(config: TrainingConfig, metrics: pd.DataFrame) -> bool:
-    """Whether the last `early_stopping` epochs brought no better `monitor`.
+def best_row(metrics: pd.DataFrame, monitor: str) -> int:
+    """The place, from 0, of the epoch that a training chose; of equals the first.
+
+    Args:
+        metrics: A row per epoch, at least one.
+        monitor: A key of `MONITORS`.
+    """
+    values = list(metrics[monitor])
+    return values.index(MONITORS[monitor](values))
+
+
+def epochs_without_gain(metrics: pd.DataFrame, monitor: str, head_epochs: int) -> int:
+    """How many epochs in sequence, up to the last, brought no better `monitor`.
 
     Epochs of the head alone do not count: what follows them has yet to show what it brings.
     """
-    if not config.early_stopping or not len(metrics):
-        return False
-    values = list(metrics[config.monitor])
-    best = values.index(MONITORS[config.monitor](values))  # of equals the first
-    return len(values) - max(best + 1, config.head_epochs) >= config.early_stopping
+    if not len(metrics):
+        return 0
+    return max(0, len(metrics) - max(best_row(metrics, monitor) + 1, head_epochs))
+
+
+def stops_early(config: TrainingConfig, metrics: pd.DataFrame) -> bool:
+    """Whether the last `early_stopping` epochs brought no better `monitor`."""
+    waited = epochs_without_gain(metrics, config.monitor, config.head_epochs)
+    return 0 < config.early_stopping <= waited
 
 
 def ended(config: TrainingConfig, metrics: pd.DataFrame) -> bool:

@@ -40,7 +40,7 @@ POLL_SECONDS = 1.0
 EXPORT_LOG = "export.log"
 HANDOVER_SECONDS = 10  # a runner that ends may hold its lock for a moment
 BUSY = ("queued", *ACTIVE)
-INHERITED = ("KERAS_BACKEND", "DERMSA_CACHE", "DERMSA_WEIGHTS")
+INHERITED = ("DERMSA_CACHE", "DERMSA_WEIGHTS")
 
 
 def enqueue(runs: Run | Iterable[Run], data: Path | None = None) -> None:
@@ -132,8 +132,13 @@ def stop(run: Run, at_once: bool = False) -> None:
 
 
 def wake() -> None:
-    """Starts a runner for every device for which a run waits; harmless where there is one."""
+    """Starts a runner for every device for which a run waits and that has none.
+
+    Whoever queues a run does so; after the machine went down, the Train page and `runs wake` do.
+    """
     for device in {run.status()["device"] for run in waiting()}:
+        if _has_runner(device):  # it ends only where nothing waits, see `_next`
+            continue
         runner = subprocess.Popen(
             [sys.executable, "-m", "dermsa.training.launcher", device],
             cwd=ROOT,
@@ -146,6 +151,14 @@ def wake() -> None:
         threading.Thread(target=runner.wait, daemon=True).start()
 
 
+def _has_runner(device: str) -> bool:
+    try:
+        with devices.lock_of(f"runner {device}").acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def serve(device: str) -> None:
     """The runner: starts what waits for a device, one after the other, until nothing waits."""
     lock = devices.lock_of(f"runner {device}")
@@ -154,7 +167,8 @@ def serve(device: str) -> None:
     except Timeout:
         return  # there is a runner
     while run := _next(device, lock):
-        _start(run, device).wait()
+        if process := _start(run, device):
+            process.wait()
 
 
 def _next(device: str, lock) -> Run | None:
@@ -171,9 +185,13 @@ def _next(device: str, lock) -> Run | None:
         time.sleep(POLL_SECONDS)
 
 
-def _start(run: Run, device: str) -> subprocess.Popen:
+def _start(run: Run, device: str) -> subprocess.Popen | None:
+    """The process that trains a run; None where it has left the queue in the meantime."""
     surroundings = os.environ | run.status()["environment"] | devices.environment(device)
+    surroundings["KERAS_BACKEND"] = run.backend
     with (run.folder / "console.log").open("ab") as console, devices.lock_of("queue"):
+        if run.state != "queued":
+            return None
         process = subprocess.Popen(
             _command(run),
             cwd=ROOT,
@@ -183,7 +201,7 @@ def _start(run: Run, device: str) -> subprocess.Popen:
             stderr=console,
             start_new_session=True,
         )
-        if run.state == "queued":  # it has not claimed the run itself yet
+        if run.state == "queued":  # the process has not claimed the run itself yet
             run.update(
                 state="preparing",
                 pid=process.pid,
@@ -213,25 +231,35 @@ class Export:
     said: str
 
 
-def start_export(run: Run, name: str, role: str | None = None) -> None:
+def start_export(run: Run, name: str, role: str | None = None, views: int | None = None) -> None:
     """Makes a model of a run in `weights/`, by a process that outlives this one.
 
+    Args:
+        run: Neither waiting nor training.
+        name: Of the model.
+        role: Of `store.ROLES`, where the model shall have it.
+        views: Mirror images of a photo to average over; None for as many as `export` takes.
+
     Raises:
-        RunError: The run has no finished epoch, or is being exported.
+        RunError: The run has no finished epoch, waits or trains, or is being exported.
     """
     if not run.best_weights.exists():
         raise RunError(f"The run {run.id} has no finished epoch yet: there is nothing to export.")
+    if run.state in BUSY:
+        raise RunError(f"The run {run.id} is {run.state}: its best epoch may yet change.")
     if (under_way := export_of(run)) and under_way.state == "running":
         raise RunError(f"The run {run.id} is being exported as {under_way.name}.")
     command = [sys.executable, "-m", "dermsa", "export", str(run.folder), "--name", name]
     status = run.status()
     command += ["--data", status["data"]] if status.get("data") else []
     command += ["--default", role] if role else []
+    command += ["--views", str(views)] if views else []
     with (run.folder / EXPORT_LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},  # the GPUs are for trainings
+            # The GPUs are for trainings, and only TensorFlow converts to ONNX.
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -30,6 +30,7 @@ class Row:
         created: When it was made.
         rank: Place among those that wait; None for others.
         error: Why it failed, in a sentence.
+        silent_since: When it last gave a sign of life, where that is too long ago for a training.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Row:
     created: datetime.datetime
     rank: float | None
     error: str | None
+    silent_since: datetime.datetime | None
 
     @property
     def busy(self) -> bool:
@@ -82,6 +84,7 @@ def row(run: Run) -> Row:
     about, status = run.about(), run.status()
     state = status["state"]
     best = next(iter((status.get("best") or {}).items()), None)
+    silent = status.get("not_responding_since")
     epochs = about["config"]["epochs"]
     done = status.get("epoch", 0) / epochs
     return Row(
@@ -97,6 +100,7 @@ def row(run: Run) -> Row:
         datetime.datetime.fromisoformat(about["created"]),
         status.get("rank") if state == "queued" else None,
         status.get("error") if state == "failed" else None,
+        datetime.datetime.fromisoformat(silent) if silent else None,
     )
 
 

@@ -14,14 +14,15 @@ import pandas as pd
 from dermsa.evaluation import metrics
 from dermsa.evaluation.calibration import softmax
 from dermsa.files import replacing, write_atomically
+from dermsa.memory import peak_memory
 from dermsa.training import checkpoint, tensorboard
 from dermsa.training.checkpoint import Position
-from dermsa.training.config import MONITORS, TrainingConfig
+from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples
+from dermsa.training.history import best_row
 from dermsa.training.methods import AveragedModel
 from dermsa.training.runs import Run
 from dermsa.training.stopping import Stop, Stopped
-from dermsa.training.telemetry import peak_memory
 from dermsa.training.tensorboard import EventFile
 
 log = logging.getLogger("dermsa.training")
@@ -61,6 +62,7 @@ class Recorder(keras.callbacks.Callback):
         self.run, self.config, self.trained, self.classifier = run, config, trained, classifier
         self.examples, self.rows, self.steps, self.stop = examples, rows, steps, stop
         self._events = EventFile(run.folder / tensorboard.FOLDER)
+        self._beat = 0.0
         self._first_step: tuple[float, float] | None = None  # of this process: when, and which
 
     # --- while an epoch runs ---
@@ -138,7 +140,7 @@ class Recorder(keras.callbacks.Callback):
             }
             table = self.run.metrics(position.epoch)  # a resumed run repeats what came after
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
-            best = _best(table, self.config.monitor)
+            best = best_row(table, self.config.monitor)
             if best == position.epoch:
                 with replacing(self.run.best_weights) as partial:
                     self.classifier.save_weights(partial)
@@ -159,21 +161,25 @@ class Recorder(keras.callbacks.Callback):
 
     def _validate(self) -> dict[str, float]:
         self.run.update(doing="Validating")
-        logits = predict_logits(self.classifier, self.examples, self.rows, self._end_if_asked)
+        logits = predict_logits(self.classifier, self.examples, self.rows, self._between_batches)
         check_finite(logits)
         for weight in self.classifier.weights:  # a ReLU may hide one that is no number
             check_finite(keras.ops.convert_to_numpy(weight))
         return figures_of(logits, self.examples.labels[self.rows], self.config.classifier.classes)
 
-    def _end_if_asked(self) -> None:
+    def _between_batches(self) -> None:
         if self.stop.asked:
             raise Stopped
+        if time.monotonic() - self._beat >= HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            with contextlib.suppress(OSError):  # as in `_tell_progress`
+                self.run.update()
 
 
 def figures_of(
     logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> dict[str, float]:
-    """What an epoch is judged by: every key of `MONITORS`."""
+    """What an epoch is judged by: every key of `config.MONITORS`."""
     predictions = metrics.Predictions(labels, softmax(logits), classes)
     return {
         "loss": float(metrics.log_loss(predictions)),
@@ -193,12 +199,6 @@ def check_finite(values: float | np.ndarray) -> None:
             "The loss became infinite or no number, as it does when the learning rate is too high; "
             "what the epochs before had reached is kept."
         )
-
-
-def _best(table: pd.DataFrame, monitor: str) -> int:
-    """The row of the best epoch; of equals the first, as for early stopping and the card."""
-    values = list(table[monitor])
-    return values.index(MONITORS[monitor](values))
 
 
 def predict_logits(

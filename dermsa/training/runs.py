@@ -1,6 +1,6 @@
 """Runs on disk: `runs/<run id>/` is the registry, and the only truth about a run.
 
-config.json     title, tags, the TrainingConfig, versions and the git commit
+config.json     title, tags, the TrainingConfig, Keras' backend, versions and the git commit
 status.json     state, device, process, heartbeat, epoch, time left, error
 metrics.csv     a row per epoch
 train.log       what the training says of itself
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import re
 import shutil
@@ -30,7 +31,8 @@ import psutil
 
 from dermsa.files import runs_folder, write_atomically
 from dermsa.training.config import TrainingConfig
-from dermsa.training.history import stops_early
+from dermsa.training.form import flat
+from dermsa.training.history import epochs_without_gain
 
 STATES = {
     "new": "never started",
@@ -44,7 +46,11 @@ STATES = {
     "lost": "its process has gone without a word",
 }
 DELETED = ".deleted"
+DEFAULT_BACKEND = "tensorflow"  # where KERAS_BACKEND says nothing
 ACTIVE = ("preparing", "running", "stopping")
+# A training tells of itself every few seconds, but not while its first step is compiled, which
+# takes minutes for a large network.
+SILENT_MINUTES = 10
 VERSIONED_PACKAGES = ("tensorflow", "keras", "jax", "torch", "numpy", "onnxruntime")
 
 
@@ -78,12 +84,20 @@ class Run:
         return TrainingConfig.from_dict(self.about()["config"])
 
     def about(self) -> dict:
-        """The whole of `config.json`: config, versions, commit, time of creation."""
+        """The whole of `config.json`: config, backend, versions, commit, time of creation."""
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    @property
+    def backend(self) -> str:
+        """What Keras computes with in this run, whoever starts it: "tensorflow", "jax" ..."""
+        return self.about().get("backend", DEFAULT_BACKEND)
 
     def status(self) -> dict:
         """`status.json`, but the state tells what became of the process since: "stopping" or
         "stopped" where it was asked to stop, "lost" where it has gone without a word.
+
+        Where the process lives and trains, but has not said so for `SILENT_MINUTES`, there is
+        "not_responding_since" besides, the time of its last word.
         """
         status = self._written_status()
         if status["state"] in ACTIVE:
@@ -92,6 +106,8 @@ class Run:
                 status["state"] = "stopped" if asked else "lost"
             elif asked:
                 status["state"] = "stopping"
+        if status["state"] in ("running", "stopping") and _is_long_ago(status["heartbeat"]):
+            status["not_responding_since"] = status["heartbeat"]
         return status
 
     @property
@@ -136,43 +152,66 @@ class Run:
         about = self.about() | changes
         write_atomically(self.folder / "config.json", json.dumps(about, indent=2).encode())
 
-    def extend(self, epochs: int) -> None:
-        """Lets the training go on to more epochs than it was made for.
+    def extend(self, epochs: int, early_stopping: int | None = None) -> None:
+        """Lets the training go on to more epochs than it was made for; the queue takes it again.
 
         A cosine is stretched over the new length: the learning rate rises again to where a
         training of that length would have it.
 
+        Args:
+            epochs: In all. Where the training had stopped early, as many as it was made for do.
+            early_stopping: From now on, 0 for none; None leaves it as it is. A training that had
+                stopped early needs another one to go on.
+
         Raises:
-            RunError: It is busy, has done as many already, or had stopped early by itself.
+            RunError: It is busy, has done as many already, or would stop early at once.
         """
-        config, done = self.config(), len(self.metrics())
+        about, done = self.about(), len(self.metrics())
+        config = flat(about["config"])
         if self.state in (*ACTIVE, "queued"):
             raise RunError(f"The run {self.id} is {self.state}: stop it first.")
-        if epochs <= max(done, config.epochs):
+        patience = config["early_stopping"] if early_stopping is None else early_stopping
+        if patience < 0:
+            raise RunError(f"Expected early_stopping to be at least 0. Received: {patience}")
+        waited = self.epochs_without_gain()
+        stopped_early = 0 < config["early_stopping"] <= waited
+        least = config["epochs"] if stopped_early else config["epochs"] + 1
+        if epochs < least or epochs <= done:
             raise RunError(
-                f"The run {self.id} has {config.epochs} epochs, of which {done} are done: more "
+                f"The run {self.id} has {config['epochs']} epochs, of which {done} are done: more "
                 f"are needed to extend it. Received: {epochs}"
             )
-        if stops_early(config, self.metrics()):
+        if 0 < patience <= waited:
             raise RunError(
-                f"The run {self.id} stopped early: {config.early_stopping} epochs brought no "
-                f"better {config.monitor}, and no further one would be trained. Train anew with "
-                "a longer early_stopping."
+                f"The run {self.id} stopped early: no epoch after epoch {done - waited} brought a "
+                f"better {config['monitor']}, and with early_stopping {patience} no further one "
+                f"would be trained. Extend it with early_stopping above {waited}, or 0: runs "
+                f"extend {self.id} --epochs {epochs} --early-stopping 0"
             )
-        about = self.about()
-        extended = [
-            *about.get("extended", ()),
-            {"when": now(), "from": config.epochs, "to": epochs},
-        ]
-        self.change(config=about["config"] | {"epochs": epochs}, extended=extended)
+        changed = {"epochs": epochs, "early_stopping": patience}
+        step = {"when": now(), "from": config["epochs"], "to": epochs, "early_stopping": patience}
+        self.change(config=about["config"] | changed, extended=[*about.get("extended", ()), step])
+        state = {"state": "stopped"} if self.state == "finished" else {}
+        self.update(epochs=epochs, progress=done / epochs, **state)
+
+    def epochs_without_gain(self) -> int:
+        """How many of its last epochs brought no better `monitor`."""
+        config = flat(self.about()["config"])
+        return epochs_without_gain(self.metrics(), config["monitor"], config["head_epochs"])
 
     def log(self) -> str:
-        """What the training said of itself; where it never got so far, what its process printed."""
-        for name in ("train.log", "console.log"):
-            path = self.folder / name
-            if path.exists() and path.stat().st_size:
-                return path.read_text(encoding="utf-8", errors="replace")
-        return ""
+        """What the training said of itself, and what its process printed after that.
+
+        A process of its own prints what the training says as well; what comes after the last
+        such line, as where it could not even begin, is nowhere else.
+        """
+        said, printed = self.folder / "train.log", self.folder / "console.log"
+        lines, after = _lines(said), _lines(printed)
+        if lines and after and printed.stat().st_mtime < said.stat().st_mtime:
+            after = []  # of an earlier process; a later one prints elsewhere
+        known = set(lines)
+        both = [place for place, line in enumerate(after) if line in known and line.strip()]
+        return "".join(lines + after[both[-1] + 1 if both else 0 :])
 
     def metrics(self, until_epoch: int | None = None) -> pd.DataFrame:
         """One row per finished epoch, exactly as written; empty before the first.
@@ -185,6 +224,13 @@ class Run:
             return pd.DataFrame()
         table = pd.read_csv(path)
         return table if until_epoch is None else table[table["epoch"] <= until_epoch]
+
+
+def _lines(path: Path) -> list[str]:
+    """With their ends; none where there is no such file."""
+    if not path.exists():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
 
 
 def create_run(config: TrainingConfig, title: str = "", tags: Iterable[str] = ()) -> Run:
@@ -205,6 +251,7 @@ def create_run(config: TrainingConfig, title: str = "", tags: Iterable[str] = ()
         "tags": list(tags),
         "created": now(),
         "config": json.loads(config.to_json()),
+        "backend": backend(),
         "versions": versions(),
         "git_commit": git_commit(),
     }
@@ -271,6 +318,11 @@ def _move(run: Run, into: Path) -> Run:
     return Run(run.folder.rename(into / run.id))
 
 
+def backend() -> str:
+    """What Keras computes with in the trainings that are made here."""
+    return os.environ.get("KERAS_BACKEND") or DEFAULT_BACKEND
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that computed, where installed."""
     found = {"python": platform.python_version()}
@@ -306,6 +358,11 @@ def is_alive(pid: int, started: float) -> bool:
         return not ended and abs(process.create_time() - started) < 1
     except psutil.Error:
         return False
+
+
+def _is_long_ago(heartbeat: str) -> bool:
+    silent = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(heartbeat)
+    return silent > datetime.timedelta(minutes=SILENT_MINUTES)
 
 
 def now() -> str:

@@ -18,6 +18,7 @@ from dermsa.evaluation.published import Published
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import ablations, shipped
 from dermsa.training.config import TrainingConfig
+from dermsa.training.form import read_size
 from dermsa.training.presets import PRESETS, Preset
 from dermsa.training.runs import Run, create_run
 
@@ -45,7 +46,7 @@ def changed(config: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConf
     the data set.
 
     Raises:
-        ValueError: An unknown field, or values that do not go together.
+        ValueError: An unknown field, no size, or values that do not go together.
     """
     for name in settings:
         if name not in (*OF_TRAINING, *OF_CLASSIFIER):
@@ -56,8 +57,8 @@ def changed(config: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConf
     network = {name: settings[name] for name in OF_CLASSIFIER if name in settings}
     if "backbone" in network:
         network.setdefault("input_size", None)
-    if isinstance(network.get("input_size"), int):
-        network["input_size"] = (network["input_size"],) * 2
+    if isinstance(network.get("input_size"), int | str):
+        network["input_size"] = read_size(str(network["input_size"]))
     network["classes"] = registry.record(training.get("dataset", config.dataset)).classes
     classifier = dataclasses.replace(config.classifier, **network)
     return dataclasses.replace(config, classifier=classifier, **training)

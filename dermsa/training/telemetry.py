@@ -1,17 +1,14 @@
-"""What this machine is busy with: processor, memory and GPUs, now; and what a training took.
+"""What this machine is busy with: processor, memory and GPUs, now.
 
     measure(pid).gpus        # one `Gpu` for each NVIDIA card, () where there is none
-    peak_memory()            # of this process, in bytes
 
 Nothing here needs Keras.
 """
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import pynvml
@@ -113,16 +110,6 @@ def machine_of(device: str) -> str:
         return processor()
     cards = [card.name for card in gpus()]
     return ", ".join(cards) if device == "all" else cards[int(device.removeprefix("gpu:"))]
-
-
-def peak_memory() -> int:
-    """The most memory that this process ever had resident, bytes."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        # Where there is no such file. On Linux this figure begins with the parent's memory.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _gpu(handle) -> Gpu:

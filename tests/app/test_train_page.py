@@ -1,5 +1,6 @@
 """What a researcher sees on the Train page, without a browser and without a training."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import launcher, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import STATES, create_run
@@ -33,8 +35,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "wake", lambda: None)
 
 
-def make_run(title="a run", state="finished", **status):
-    run = create_run(TrainingConfig(), title, tags=("tagged",))
+def make_run(title="a run", state="finished", config=None, **status):
+    run = create_run(config or TrainingConfig(), title, tags=("tagged",))
     if state in (*runs.ACTIVE, "queued", "failed", "lost", "finished", "stopped"):
         process = psutil.Process(os.getpid())
         alive = {"pid": process.pid, "pid_started": process.create_time()}
@@ -71,6 +73,10 @@ def words(page):
 
 def button(page, label):
     return next(each for each in page.button if each.label == label)
+
+
+def widget(page, kind, label):
+    return next(each for each in getattr(page, kind) if each.label == label)
 
 
 def labels(page):
@@ -162,6 +168,102 @@ def test_it_is_renamed_tagged_extended_resumed_and_taken_from_the_queue():
     assert run.config().epochs == 30 and run.state == "queued"
 
 
+def test_a_finished_run_is_extended():
+    run = make_run()
+    page = button(open_page(), "Train on").click().run()
+    assert run.state == "queued" and run.config().epochs == 30
+    assert "place 1 in the queue" in words(page)
+
+
+def test_one_that_stopped_early_asks_for_more_patience():
+    config = TrainingConfig(early_stopping=1)
+    run = make_run(config=config)  # its last epoch was not the best
+    page = open_page()
+    assert "It stopped early: no epoch after epoch 2 brought a better macro recall" in words(page)
+    page = widget(page, "number_input", "Early stopping").set_value(1).run()
+    page = button(page, "Train on").click().run()
+    assert "stopped early" in page.error[0].value and run.config() == config
+    page = widget(page, "number_input", "Early stopping").set_value(0).run()
+    page = button(page, "Train on").click().run()
+    assert run.state == "queued"
+    assert (run.config().epochs, run.config().early_stopping) == (20, 0)
+
+
+def test_a_turn_that_comes_while_the_page_is_drawn_is_no_error(monkeypatch):
+    make_run(state="queued")
+    monkeypatch.setattr(launcher, "waiting", lambda device=None: [])
+    assert "in the queue of" not in words(open_page())
+
+
+def test_opening_the_page_wakes_the_queue(monkeypatch):
+    woken = []
+    monkeypatch.setattr(launcher, "wake", lambda: woken.append(True))
+    make_run(state="queued")
+    open_page()
+    assert woken
+
+
+def test_a_run_that_falls_silent_is_said_to(monkeypatch):
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=42)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "now", past.isoformat)
+        make_run(state="running")
+    page = open_page()
+    assert page.dataframe[0].value["State"].tolist() == ["running, not responding"]
+    assert "has not responded for 42 min" in page.warning[0].value
+
+
+def test_the_table_sorts_by_time():
+    make_run(state="running", seconds_left=5000)
+    table = open_page().dataframe[0].value
+    assert table["Left"].dtype.kind == "f" or table["Left"].dtype.kind == "i"
+    assert table["Age"].dtype.kind == "M"
+
+
+def test_what_a_process_said_that_could_not_begin_is_shown():
+    run = make_run(state="lost")
+    (run.folder / "console.log").write_text("first line\nlast line\ndermsa: no such folder\n")
+    assert "last line\ndermsa: no such folder" in open_page().code[0].value
+
+
+def test_it_says_what_computed():
+    make_run()
+    page = open_page()
+    page.session_state["train-details"] = "Settings"
+    assert "Keras computes with tensorflow · python 3." in words(page.run())
+
+
+# --- a model of it ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_a_model_gets_a_name_of_its_own(weights, monkeypatch):
+    made = []
+    monkeypatch.setattr(launcher, "start_export", lambda *arguments: made.append(arguments))
+    for name in ("a-run", "a-run-2"):
+        (weights / name).mkdir(parents=True)
+    run = make_run("a run")
+    page = open_page()
+    name = widget(page, "text_input", "Name")
+    assert name.value == "a-run-3"
+    page = name.set_value("a-run").run()
+    assert "There is a model of this name" in words(page) and button(page, "Export").disabled
+    page = widget(page, "text_input", "Name").set_value("mine").run()
+    page = widget(page, "selectbox", "It answers by").set_value(1).run()
+    button(page, "Export").click().run()
+    assert made == [(run, "mine", None, 1)]
+
+
+def test_a_run_that_trains_makes_no_model():
+    make_run(state="running")
+    assert "Export" not in labels(open_page())
+
+
 def test_a_refusal_is_a_sentence():
     run = make_run()
     page = open_page()
@@ -231,3 +333,101 @@ def test_a_run_is_cloned_into_the_form():
     assert next(each for each in page.number_input if each.label == "Epochs").value == 13
     title = next(each for each in page.text_input if each.label == "Title")
     assert title.value == "original (again)" and run.about()["title"] == "original"
+
+
+def show(page, view):
+    page.session_state["train-view"] = view
+    page = page.run()
+    assert not page.exception
+    return page
+
+
+@pytest.fixture
+def presets(monkeypatch):
+    """Presets of 33 epochs, without a process that reads them."""
+    about = {
+        "config": json.loads(TrainingConfig(epochs=33).to_json()),
+        "headline": {"title": "Accuracy", "value": 0.9},
+        "published": True,
+        "source": "A paper",
+        "about": "something",
+        "notes": [],
+    }
+    monkeypatch.setattr("ui.train.form.preset", lambda name: about)
+
+
+def test_what_was_entered_stays_while_one_looks_at_the_runs(presets):
+    create_run(TrainingConfig(), "a run")
+    page = open_page("New training")
+    start = widget(page, "selectbox", "Start from")
+    page = start.select(start.options[1]).run()
+    assert widget(page, "number_input", "Epochs").value == 33
+    page = widget(page, "number_input", "Epochs").set_value(7).run()
+    page = widget(page, "text_input", "Title").set_value("mine").run()
+    page = show(show(page, "Runs"), "New training")
+    assert widget(page, "selectbox", "Start from").value == start.options[1]
+    assert widget(page, "number_input", "Epochs").value == 7
+    assert widget(page, "text_input", "Title").value == "mine"
+
+
+def test_a_clone_is_a_clone_whatever_was_chosen_before(presets, commands):
+    run = create_run(TrainingConfig(epochs=13, seed=5), "original")
+    page = open_page("New training")
+    start = widget(page, "selectbox", "Start from")
+    page = start.select(start.options[1]).run()
+    page = button(show(page, "Runs"), "Clone").click().run()
+    page = page.run()
+    assert widget(page, "number_input", "Epochs").value == 13
+    assert widget(page, "selectbox", "Start from").value == f"The run {run.id}"
+    commands.made = run.id
+    page = button(page, "Start").click().run()
+    command, settings = commands.calls[-1]
+    assert json.loads(settings)["seed"] == 5 and command[-2] == "original (again)"
+    page = show(page, "New training")
+    page = widget(page, "selectbox", "Start from").select("The defaults").run()
+    assert widget(page, "number_input", "Epochs").value == TrainingConfig().epochs
+
+
+def test_what_is_not_shown_does_not_decide(commands):
+    page = open_page("New training")
+    page = widget(page, "selectbox", "Sampling").select("over").run()
+    page = widget(page, "number_input", "Epoch images").set_value(2000).run()
+    page = widget(page, "selectbox", "Protocol").select("lesion-kfold").run()
+    page = widget(page, "number_input", "Fold").set_value(3).run()
+    page = widget(page, "selectbox", "Sampling").select("none").run()
+    page = widget(page, "selectbox", "Protocol").select("lesion").run()
+    commands.made = create_run(TrainingConfig(), "made by the form").id
+    button(page, "Start").click().run()
+    settings = json.loads(commands.calls[-1][1])
+    assert (settings["epoch_images"], settings["fold"]) == (0, 0)
+
+
+def test_a_data_set_offers_the_protocols_that_divide_it(commands):
+    page = open_page("New training")
+    assert "isic2018" not in widget(page, "selectbox", "Protocol").options
+    page = widget(page, "selectbox", "Dataset").select("isic2018").run()
+    protocol = widget(page, "selectbox", "Protocol")
+    assert (protocol.value, protocol.options) == ("isic2018", ["isic2018"])
+
+
+def test_an_input_that_is_no_square_is_cloned_with_both_sides(commands):
+    create_run(TrainingConfig(ClassifierConfig(input_size=(192, 256))), "wide")
+    page = button(open_page(), "Clone").click().run()
+    size = widget(page, "text_input", "Input size")
+    assert size.value == "192 x 256"
+    page = size.set_value("96").run()
+    commands.made = runs.all_runs()[0].id
+    started = button(page, "Start").click().run()
+    assert json.loads(commands.calls[-1][1])["classifier"]["input_size"] == [96, 96]
+    page = widget(show(started, "New training"), "text_input", "Input size").set_value("wide").run()
+    assert "Expected an input size such as 224" in " ".join(each.value for each in page.warning)
+
+
+@pytest.mark.parametrize(("backend", "offered"), [("jax", True), ("tensorflow", False)])
+def test_all_gpus_are_offered_together_where_they_can_be(monkeypatch, commands, backend, offered):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("ui.train.form.devices", lambda: ("gpu:0", "gpu:1", "cpu"))
+    page = open_page("New training")
+    assert ("all" in widget(page, "selectbox", "Device").options) == offered
+    monkeypatch.setattr("ui.train.form.devices", lambda: ("gpu:0", "cpu"))
+    assert "all" not in widget(open_page("New training"), "selectbox", "Device").options

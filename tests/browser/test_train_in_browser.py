@@ -4,8 +4,11 @@ and diagnose with the model that came of it. The server dies in between; the tra
 import re
 
 import pytest
+from playwright.sync_api import expect
 
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import launcher, runs
+from dermsa.training.config import TrainingConfig
 from tests.browser.conftest import running_app, settle
 
 pytestmark = pytest.mark.browser
@@ -28,6 +31,7 @@ def own_folders(tmp_path_factory, synthetic_data):
 def page(browser):
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=30_000)
     yield page
     page.close()
 
@@ -93,3 +97,39 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
         page.get_by_role("option").first.click()
         page.get_by_text("Probability that the lesion is malignant").first.wait_for()
         page.get_by_text("evening-model").first.wait_for()
+
+
+def test_runs_are_cloned_and_deleted_and_the_form_keeps_what_was_entered(page, tmp_path):
+    wide = TrainingConfig(ClassifierConfig(input_size=(192, 256)), epochs=13)
+    run = runs.create_run(wide, "wide")
+    with running_app(tmp_path) as address:
+        page.goto(f"{address}/train?run={run.id}")
+        press(page, "Clone")
+        epochs, title = (page.get_by_label(name, exact=True) for name in ("Epochs", "Title"))
+        expect(epochs).to_have_value("13")
+        expect(page.get_by_label("Input size", exact=True)).to_have_value("192 x 256")
+        fill(page, "Epochs", 17)
+        fill(page, "Title", "wider")
+        choose(page, "Backbone", "MobileNetV3Large")
+        expect(page.get_by_label("Input size", exact=True)).to_have_value("")
+        page.get_by_role("radio", name="Runs").click()
+        press(page, "Clone")
+        expect(epochs).to_have_value("13")
+        expect(title).to_have_value("wide (again)")
+        fill(page, "Epochs", 17)
+        fill(page, "Title", "wider")
+        page.get_by_role("radio", name="Runs").click()
+        page.get_by_role("heading", name="wide").wait_for()
+        page.get_by_role("radio", name="New training").click()
+        expect(epochs).to_have_value("17")
+        expect(title).to_have_value("wider")
+        choose(page, "Start from", "The defaults")
+        expect(epochs).to_have_value(str(TrainingConfig().epochs))
+        expect(title).to_have_value("")
+        page.get_by_role("radio", name="Runs").click()
+        page.get_by_role("heading", name="wide").wait_for()
+        press(page, "Delete")
+        page.get_by_text("is in the bin").wait_for()
+        press(page, "Undo")
+        page.get_by_role("heading", name="wide").wait_for()
+        assert run in runs.all_runs()

@@ -6,7 +6,9 @@ import streamlit as st
 
 from dermsa import plots_training
 from dermsa.training import overview, runs, telemetry
+from dermsa.training.form import in_words
 from dermsa.training.overview import Row, duration
+from dermsa.training.runs import Run
 from ui.train.table import METRICS, gib
 
 LOG_LINES = 40
@@ -101,6 +103,15 @@ def show_machine(row: Row) -> None:
         st.caption("There is no NVIDIA card here: trainings run on the processor.")
 
 
+def made_with(run: Run) -> str:
+    """What computes a run: the versions are those of the machine that made it."""
+    about = run.about()
+    parts = [f"Keras computes with {run.backend}"]
+    parts += [f"{name} {version}" for name, version in about["versions"].items()]
+    parts += [f"commit {about['git_commit']}"] if about.get("git_commit") else []
+    return " · ".join(parts)
+
+
 def show_settings(row: Row, rows: list[Row]) -> None:
     others = {other.run.id: other for other in rows if other.run.id != row.run.id}
     beside = st.selectbox(
@@ -119,17 +130,18 @@ def show_settings(row: Row, rows: list[Row]) -> None:
             {
                 "": setting.group,
                 "Setting": setting.name,
-                row.title: str(setting.value),
-                f"{others[beside].title} ": str(setting.other),
+                row.title: in_words(setting.value),
+                f"{others[beside].title} ": in_words(setting.other),
             }
             for setting in found
         ]
     else:
         table = [
-            {"": setting.group, "Setting": setting.name, "Value": str(setting.value)}
+            {"": setting.group, "Setting": setting.name, "Value": in_words(setting.value)}
             for setting in overview.settings(row.run)
         ]
     st.table(table, border="horizontal", hide_index=True)
+    st.caption(made_with(row.run))
     st.download_button(
         "Settings (JSON)",
         (row.run.folder / "config.json").read_bytes(),

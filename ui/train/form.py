@@ -15,11 +15,11 @@ import streamlit as st
 from dermsa.class_weights import CLASS_WEIGHTS
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
-from dermsa.datasets.splits import PROTOCOLS
+from dermsa.datasets.splits import PROTOCOLS, protocols_of
 from dermsa.models import parameters
 from dermsa.training import estimate, form, runs
 from dermsa.training.config import LOSSES, SCHEDULES
-from dermsa.training.devices import devices
+from dermsa.training.devices import ALL, devices
 from dermsa.training.overview import duration
 from dermsa.training.presets import all_presets
 from dermsa.training.sampling import SAMPLING
@@ -30,6 +30,7 @@ OWN_SETTINGS = "The defaults"
 MAX_SECONDS = 180
 ACROSS = 3
 OPEN_GROUPS = ("Data", "Network", "Length")
+LABELS = {"xla": "XLA"}
 # What a choice does, in a line.
 EFFECTS: dict[str, Mapping[str, str]] = {
     "dataset": {name: record.title for name, record in DATASETS.items()},
@@ -103,39 +104,65 @@ def preset(name: str) -> dict:
 
 def show() -> None:
     if "train-values" not in st.session_state:
-        start_from(form.defaults(), "")
+        start_from(form.defaults(), "", OWN_SETTINGS)
     ask_start()
     for group, names in form.GROUPS.items():
         ask_group(group, names)
     finish()
 
 
-def start_from(values: Mapping[str, Any], title: str) -> None:
-    """Fills the form with these settings."""
+def start_from(values: Mapping[str, Any], title: str, origin: str) -> None:
+    """Fills the form with these settings.
+
+    Streamlit forgets widgets that are not drawn, so what is entered is kept beside them.
+
+    Args:
+        values: All settings.
+        title: Of the run to be.
+        origin: What the settings are: a preset's name, `OWN_SETTINGS`, or a run in words.
+    """
     for key in [key for key in st.session_state if str(key).startswith("set-")]:
         del st.session_state[key]
+    st.session_state.pop("train-title", None)
+    if st.session_state.get("train-preset") != origin:
+        st.session_state.pop("train-preset", None)
     st.session_state["train-values"] = dict(values)
-    st.session_state["train-title"] = title
+    st.session_state["train-named"] = title
+    st.session_state["train-origin"] = origin
+
+
+def begin_with(key: str, value: Any) -> None:
+    """Gives a widget its value where it is drawn anew; the browser follows this, and no default."""
+    if key not in st.session_state:
+        st.session_state[key] = value
 
 
 def ask_start() -> None:
     left, right = st.columns(2, gap="medium")
+    origin, presets = st.session_state["train-origin"], [OWN_SETTINGS, *all_presets()]
+    begin_with("train-preset", origin)
     name = left.selectbox(
         "Start from",
-        [OWN_SETTINGS, *all_presets()],
+        presets if origin in presets else [origin, *presets],
         key="train-preset",
         help="The trainings of the models that are here, then the papers' trainings as published.",
     )
-    if name != st.session_state.get("train-preset-taken", OWN_SETTINGS):
+    if name != origin:
         take_preset(name)
+    begin_with("train-title", st.session_state["train-named"])
     right.text_input(
         "Title",
         key="train-title",
         max_chars=80,
         placeholder=st.session_state["train-values"]["backbone"],
+        on_change=take_title,
     )
-    if name != OWN_SETTINGS and name == st.session_state.get("train-preset-taken"):
+    if name in presets[1:] and name == st.session_state["train-origin"]:
         show_preset(name)
+
+
+def take_title() -> None:
+    st.session_state["train-named"] = st.session_state["train-title"]
 
 
 def take_preset(name: str) -> None:
@@ -145,8 +172,7 @@ def take_preset(name: str) -> None:
     except CommandFailed as error:
         st.error(str(error), icon=":material/error:")
         return
-    start_from(values, "" if name == OWN_SETTINGS else name)
-    st.session_state["train-preset-taken"] = name
+    start_from(values, "" if name == OWN_SETTINGS else name, name)
 
 
 def show_preset(name: str) -> None:
@@ -178,34 +204,47 @@ def ask(name: str, values: dict[str, Any]) -> None:
     """One setting, with the widget that suits its values, and what its choice does."""
     field, key = form.FIELDS[name], f"set-{name}"
     common = {
-        "label": name.replace("_", " ").capitalize(),
+        "label": LABELS.get(name) or sentence(name.replace("_", " ")),
         "key": key,
-        "help": field.metadata["help"].capitalize() + ".",
+        "help": sentence(field.metadata["help"]) + ".",
         "on_change": take,
         "args": (name,),
     }
     choices, open_ended = choices_of(name, values)
     value = values[name]
-    if choices is not None:
-        if value not in choices:
-            choices = [value, *choices]
+    if name == "input_size":
+        ask_size(value, common)
+    elif choices is not None:
+        begin_with(key, value)
         st.selectbox(
-            options=choices,
-            index=choices.index(value),
+            options=choices if value in choices else [value, *choices],
             format_func=lambda choice: str(choice) or "none",
             accept_new_options=open_ended,
             **common,
         )
-    elif isinstance(field.default, bool):
-        st.toggle(value=value, **common)
     elif isinstance(field.default, str):
-        st.text_input(value=value, **common)
+        begin_with(key, value)
+        st.text_input(**common)
     elif isinstance(field.default, float):
-        st.number_input(value=float(value), format="%g", step=None, **common)
+        begin_with(key, float(value))
+        st.number_input(format="%g", step=None, **common)
     else:
-        st.number_input(value=value, step=1, placeholder="the backbone's own", **common)
+        begin_with(key, value)
+        st.number_input(step=1, **common)
     if effect := EFFECTS.get(name, {}).get(values[name]):
         st.caption(effect)
+
+
+def ask_size(value: tuple[int, int] | str | None, common: dict[str, Any]) -> None:
+    """Height and width in one field; what is no size stays there as it was entered."""
+    begin_with(common["key"], form.in_words(value) if value else "")
+    st.text_input(placeholder="the backbone's own", **common)
+    if isinstance(value, str):
+        st.error("Expected 224, or 192 x 256.", icon=":material/error:")
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]:
@@ -219,8 +258,10 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
         return list(cuts), False
     if name == "head":
         return list(cuts.get(values["cut"], form.FIELDS[name].metadata["choices"])), False
+    if name == "protocol":
+        return list(protocols_of(values["dataset"])), False
     if name == "device":
-        return ["auto", *devices()], False
+        return device_choices(), False
     if name == "class_weights":
         return list(CLASS_WEIGHTS), True
     if name == "initial_weights":
@@ -234,10 +275,21 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
     return (list(choices), False) if choices else (None, False)
 
 
+def device_choices() -> list[str]:
+    there = devices()
+    together = len(there) > 2 and runs.backend() == "jax"  # two GPUs and the CPU
+    return ["auto", *there, *([ALL] if together else [])]
+
+
 def take(name: str) -> None:
-    """Keeps what was entered: Streamlit forgets widgets that are not drawn."""
+    """Keeps what was entered, and what follows from it."""
     values = st.session_state["train-values"]
     values[name] = st.session_state[f"set-{name}"]
+    if name == "input_size":
+        values[name] = size_of(values[name])
+    if name == "dataset" and values["protocol"] not in protocols_of(values["dataset"]):
+        values["protocol"] = protocols_of(values["dataset"])[0]
+        st.session_state.pop("set-protocol", None)
     if name == "backbone":  # its own size, a cut that it has and a head that fits
         values["input_size"] = None
         cuts = catalogue()[values["backbone"]]
@@ -249,12 +301,22 @@ def take(name: str) -> None:
             st.session_state.pop(f"set-{other}", None)
 
 
+def size_of(text: str) -> tuple[int, int] | str | None:
+    """Height and width; None for the backbone's own, and the text where it is no size."""
+    try:
+        return form.read_size(text) if text.strip() else None
+    except ValueError:
+        return text
+
+
 # --- the end of the form ------------------------------------------------------------------------
 
 
 def show_estimate(values: Mapping[str, Any]) -> None:
     """What this training will take, as far as that can be told beforehand."""
     try:
+        if isinstance(values["input_size"], str):
+            form.read_size(values["input_size"])
         found = estimated(json.dumps(values, sort_keys=True), len(runs.all_runs()))
     except ValueError as error:  # no data, no such device: Start says the same
         st.warning(str(error), icon=":material/warning:")
@@ -273,7 +335,7 @@ def estimated(settings: str, runs_so_far: int) -> estimate.Estimate:
 
 
 def finish() -> None:
-    values = st.session_state["train-values"]
+    values = form.that_apply(st.session_state["train-values"])
     show_estimate(values)
     bar = st.container(horizontal=True, vertical_alignment="center")
     start = bar.button(
@@ -298,7 +360,7 @@ def finish() -> None:
                 "-",
                 "--detach",
                 "--title",
-                st.session_state["train-title"],
+                st.session_state["train-named"],
                 stdin=json.dumps(form.nested(values)),
             )
     except CommandFailed as error:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import streamlit as st
 
 from dermsa.inference import store
+from dermsa.inference.views import FLIPS
 from dermsa.training import launcher, overview, runs
 from dermsa.training.devices import DeviceError
-from dermsa.training.overview import Row, duration
+from dermsa.training.form import FIELDS
+from dermsa.training.overview import Row, age, duration
 from dermsa.training.runs import STATES, Run, RunError
 from ui.train import form
-from ui.train.table import choose
+from ui.train.table import METRICS, choose
 
 COLOURS = {
     "new": "gray",
@@ -27,12 +30,18 @@ COLOURS = {
 }
 
 
+VIEWS = {
+    len(FLIPS): f"the mean over a photo and its mirror images ({len(FLIPS)} views)",
+    1: "the photo alone, four times as fast",
+}
+
+
 def show_run(row: Row) -> None:
     status = row.run.status()
     st.subheader(row.title, anchor=False)
     st.markdown(
         f":{COLOURS[row.state]}-badge[{row.state}] {STATES[row.state]}"
-        + (f" · place {place_in_queue(row)} in the queue of {row.device}" if row.rank else "")
+        + place_in_queue(row)
         + (f" · {status['doing']}" if row.state == "preparing" and status.get("doing") else "")
         + f" · `{row.run.id}`"
     )
@@ -44,6 +53,13 @@ def show_run(row: Row) -> None:
             "Resume goes on from the last finished epoch; the log below may tell more.",
             icon=":material/error:",
         )
+    if row.silent_since:
+        st.warning(
+            f"Its process lives, but has not responded for {age(row.silent_since)}, since "
+            f"{row.silent_since.astimezone():%d %B, %H:%M}. Where that goes on, kill it and resume "
+            "it from its last checkpoint.",
+            icon=":material/hourglass_disabled:",
+        )
     if row.state in runs.ACTIVE:
         left = "" if row.seconds_left is None else f", about {duration(row.seconds_left)} left"
         epochs = status.get("epochs") or row.run.about()["config"]["epochs"]
@@ -52,8 +68,12 @@ def show_run(row: Row) -> None:
     show_export(row)
 
 
-def place_in_queue(row: Row) -> int:
-    return launcher.waiting(row.device).index(row.run) + 1
+def place_in_queue(row: Row) -> str:
+    """In words; nothing for a run that does not wait, or whose turn has just come."""
+    line = launcher.waiting(row.device)
+    if row.run not in line:
+        return ""
+    return f" · place {line.index(row.run) + 1} in the queue of {row.device}"
 
 
 def show_actions(row: Row) -> None:
@@ -126,25 +146,48 @@ def act(what, *arguments) -> None:
 
 
 def clone(row: Row) -> None:
-    form.start_from(overview.values(row.run), f"{row.title} (again)")
+    form.start_from(overview.values(row.run), f"{row.title} (again)", f"The run {row.run.id}")
     st.session_state["train-view"] = "New training"
 
 
 def ask_extension(bar, row: Row) -> None:
-    epochs = row.run.about()["config"]["epochs"]
+    settings = overview.values(row.run)
+    epochs, patience = settings["epochs"], settings["early_stopping"]
+    waited, done = row.run.epochs_without_gain(), len(row.run.metrics())
+    stopped_early = 0 < patience <= waited
     with bar.popover("Extend", icon=":material/add:", key=f"train-extend-{row.run.id}"):
+        if stopped_early:
+            st.markdown(
+                f"It stopped early: no epoch after epoch {done - waited} brought a better "
+                f"{METRICS[settings['monitor']].lower()}. To go on, let it wait for more than "
+                f"{waited} such epochs, or 0 for its full length."
+            )
         longer = st.number_input(
             "Epochs in all",
-            min_value=epochs + 1,
-            value=epochs + max(epochs // 2, 1),
+            min_value=epochs if stopped_early else epochs + 1,
+            value=epochs if stopped_early else epochs + max(epochs // 2, 1),
             key=f"train-epochs-{row.run.id}",
             help="A cosine is stretched over the new length.",
         )
-        st.button("Train on", on_click=extend, args=(row.run, int(longer)), type="primary")
+        if patience:
+            patience = st.number_input(
+                "Early stopping",
+                min_value=0,
+                value=0 if stopped_early else patience,
+                key=f"train-patience-{row.run.id}",
+                help=f"{form.sentence(FIELDS['early_stopping'].metadata['help'])}.",
+            )
+        st.button(
+            "Train on",
+            on_click=extend,
+            args=(row.run, int(longer), int(patience)),
+            type="primary",
+            key=f"train-on-{row.run.id}",
+        )
 
 
-def extend(run: Run, epochs: int) -> None:
-    act(run.extend, epochs)
+def extend(run: Run, epochs: int, early_stopping: int) -> None:
+    act(run.extend, epochs, early_stopping)
     if "train-refused" not in st.session_state:
         act(launcher.enqueue, run)
 
@@ -168,13 +211,13 @@ def rename(run: Run) -> None:
 def delete(run: Run) -> None:
     act(runs.delete, run)
     if "train-refused" not in st.session_state:
-        st.session_state["train-deleted"] = (run.id, run.id)
+        st.session_state["train-deleted"] = run.id
 
 
 def show_undo() -> None:
     if "train-deleted" not in st.session_state:
         return
-    name, _ = st.session_state["train-deleted"]
+    name = st.session_state["train-deleted"]
     bar = st.container(horizontal=True, vertical_alignment="center")
     bar.markdown(f"`{name}` is in the bin.")
     bar.button("Undo", icon=":material/undo:", on_click=undo, args=(name,), key="train-undo")
@@ -215,12 +258,32 @@ def ask_export(bar, row: Row) -> None:
     if not row.run.best_weights.exists():
         return
     key = row.run.id
-    with bar.popover("Export", icon=":material/upload:", key=f"train-export-{key}"):
+    with bar.popover(
+        "Export",
+        icon=":material/upload:",
+        disabled=row.busy,
+        help="Stop it first, or wait for its end: its best epoch may yet change."
+        if row.busy
+        else None,
+        key=f"train-export-{key}",
+    ):
+        if row.busy:
+            return
         st.markdown(
             "Makes a model that Diagnose can use: calibrated on validation, measured on the test "
             "part, with a card. Takes a minute or more."
         )
-        name = st.text_input("Name", suggested_name(row.title), key=f"train-export-name-{key}")
+        name = st.text_input(
+            "Name", suggested_name(row.title), key=f"train-export-name-{key}"
+        ).strip()
+        if taken := is_taken(name):
+            st.error("There is a model of this name: choose another.", icon=":material/block:")
+        views = st.selectbox(
+            "It answers by",
+            list(VIEWS),
+            format_func=VIEWS.get,
+            key=f"train-export-views-{key}",
+        )
         role = st.selectbox(
             "Let it be",
             list(store.ROLES),
@@ -236,14 +299,21 @@ def ask_export(bar, row: Row) -> None:
             "Export",
             type="primary",
             on_click=act,
-            args=(launcher.start_export, row.run, name.strip(), role),
-            disabled=not name.strip(),
+            args=(launcher.start_export, row.run, name, role, views),
+            disabled=taken or not name,
             key=f"train-export-start-{key}",
         )
 
 
 def suggested_name(title: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")[:40] or "model"
+    """The title as the name of a folder, with a number where there is a model of that name."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-")[:40] or "model"
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return name if not is_taken(name) else next(each for each in numbered if not is_taken(each))
+
+
+def is_taken(name: str) -> bool:
+    return bool(name) and (store.weights_folder() / name).exists()
 
 
 def show_export(row: Row) -> None:

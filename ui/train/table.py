@@ -6,7 +6,7 @@ import streamlit as st
 
 from dermsa import plots_training
 from dermsa.training import runs
-from dermsa.training.overview import Row, age, duration
+from dermsa.training.overview import Row
 
 METRICS = {
     "macro_recall": "Macro recall",
@@ -34,10 +34,15 @@ def show_table(rows: list[Row]) -> None:
         width="stretch",
         height=min(38 + 35 * max(len(found), 1), 320),
         hide_index=True,
+        placeholder="",
         on_select=lambda: choose([ids[i] for i in st.session_state[key].selection.rows]),
         selection_mode="multi-row",
         column_config={
             "Progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "Left": st.column_config.NumberColumn(
+                format="duration", help="Until it ends, by its pace so far"
+            ),
+            "Age": st.column_config.DatetimeColumn(format="distance", help="Since it was made"),
             "Best": st.column_config.NumberColumn(
                 format="%.3f", help="The validation figure that chooses the epoch"
             ),
@@ -55,14 +60,14 @@ def cells(row: Row) -> dict:
     figure, value = row.best or ("", None)
     return {
         "Title": row.title,
-        "State": row.state,
+        "State": f"{row.state}, not responding" if row.silent_since else row.state,
         "Progress": row.progress,
-        "Left": "" if row.seconds_left is None else duration(row.seconds_left),
+        "Left": row.seconds_left,
         "Best": value,
         "Of": METRICS.get(figure, figure),
         "Backbone": row.backbone,
         "Device": row.device,
-        "Age": age(row.created),
+        "Age": row.created,
         "Tags": list(row.tags),
     }
 
