@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.common import in_turns, jpeg, line
 from dermsa.datasets import cache, registry
 from dermsa.datasets.dataset import Dataset, data_root
-from dermsa.memory import keep_freed_memory
+from dermsa.memory import keep_freed_memory, peak_memory
 from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.taxonomy import HAM10000_CLASSES
@@ -25,7 +25,6 @@ from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples
 from dermsa.training.fused_batchnorm import fuse_batch_normalization
 from dermsa.training.sampling import Sampler
-from dermsa.training.telemetry import peak_memory
 from dermsa.training.trainer import trainable_model
 
 IMAGES = 512

@@ -34,6 +34,7 @@ from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
 from dermsa.training.examples import Examples, split_rows, training_age_scale
+from dermsa.training.history import best_row
 from dermsa.training.runs import ACTIVE, Run, RunError, write_atomically
 
 log = logging.getLogger("dermsa.training")
@@ -359,15 +360,15 @@ def _title(dataset: str) -> str:
 def _training(run: Run) -> dict:
     about, epochs = run.about(), run.metrics()
     config = {key: value for key, value in about["config"].items() if key != "classifier"}
-    monitor = config["monitor"]
-    chosen = epochs[monitor].idxmin() if monitor == "loss" else epochs[monitor].idxmax()
+    chosen = best_row(epochs, config["monitor"])
     return {
         "run": run.id,
         "config": config,
         "epochs_done": int(epochs["epoch"].max()),
-        "chosen_epoch": int(epochs["epoch"][chosen]),
+        "chosen_epoch": int(epochs["epoch"].iloc[chosen]),
         "seconds_per_epoch": round(float(epochs["seconds"].median()), 1),
         "peak_memory": run.status().get("peak_memory"),
+        "backend": run.backend,
         "versions": about["versions"],
         "git_commit": about["git_commit"],
         "curves": epochs.round(5).to_dict("list"),
