@@ -132,6 +132,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     from dermsa.evaluation import model_tables
+    from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
     from dermsa.models import catalogue
 
@@ -151,11 +152,8 @@ def _models(options: argparse.Namespace) -> None:
     print("Trained models in weights/ (the first answers where none is named):")
     roles = {name: f"{name} ({role})" for role, name in store.models_by_role().items()}
     for name in store.model_names():
-        recall = store.read_card(name)["metrics"]["macro_recall"]
-        print(
-            f"  {roles.get(name, name):<44} macro recall {recall['value']:.3f} "
-            f"({recall['low']:.3f} to {recall['high']:.3f}), n = {recall['n']} test images"
-        )
+        recall = Interval.from_dict(store.read_card(name)["metrics"]["macro_recall"])
+        print(f"  {roles.get(name, name):<44} macro recall {recall} test images")
 
 
 # --- presets ---------------------------------------------------------------------------------
@@ -307,13 +305,16 @@ def _role_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _say_written(folder: Path, as_json: bool) -> None:
+    from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
 
     card = store.read_card(folder.name)
-    recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
+    recall, auc = (
+        Interval.from_dict(card["metrics"][name]) for name in ("macro_recall", "macro_roc_auc")
+    )
     say(
-        f"Wrote {folder}: macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
-        f"{recall['high']:.3f}), macro ROC AUC {auc['value']:.3f} on {recall['n']} test images.",
+        f"Wrote {folder}: macro recall {recall.words}, macro ROC AUC {auc.value:.3f} on "
+        f"{recall.n:,} test images.",
         card,
         as_json,
     )

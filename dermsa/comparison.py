@@ -21,7 +21,7 @@ from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.published import Published
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import Interval
-from dermsa.evaluation.subgroups import Group
+from dermsa.evaluation.subgroups import Group, is_small
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.plots import percent
 from dermsa.plots_compare import Priced, interval_text
@@ -276,7 +276,7 @@ class Grouped(NamedTuple):
     Attributes:
         figures: By label of the model, then by title of the group; only where it is defined.
         shown: Titles of the groups that have it, in their order.
-        small: Of them those with too few lesions to be believed.
+        small: Of them those whose figure rests on too few lesions to be believed.
         missing: Titles of those that have it not.
     """
 
@@ -288,7 +288,7 @@ class Grouped(NamedTuple):
 
 def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
     """A figure of every model in the given groups of one property."""
-    titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
+    titles = {group.value: _group_title(group, metric) for group in groups}
     of_property = {group.property for group in groups}
     figures = chosen.by_label(
         lambda one: {
@@ -300,8 +300,17 @@ def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
         }
     )
     shown = [title for title in titles.values() if any(title in of for of in figures.values())]
-    small = [titles[group.value] for group in groups if group.small]
+    small = [t for t in shown if any(is_small(of[t]) for of in figures.values() if t in of)]
     return Grouped(figures, shown, small, [t for t in titles.values() if t not in shown])
+
+
+def _group_title(group: Group, metric: str) -> str:
+    """With the photos that the figure rests on, which may be the melanomas alone."""
+    interval = group.intervals.get(metric)
+    n = f"{group.n:,}"
+    if interval is not None and interval.n != group.n and math.isfinite(interval.value):
+        n = f"{interval.n:,} of {group.n:,}"
+    return f"{group.value.capitalize()}, n = {n}"
 
 
 def map_figures(

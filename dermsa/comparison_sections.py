@@ -127,7 +127,7 @@ def _groups(chosen: Chosen) -> list[Section]:
         sections.append(
             Section(
                 f"Accuracy by group: {title.lower()}",
-                [f"Grey: fewer than {subgroups.SMALL} lesions."] if found.small else [],
+                [f"Grey: rests on fewer than {subgroups.SMALL} lesions."] if found.small else [],
                 plots_compare.interval_rows(found.figures, "Accuracy", found.small, found.shown),
                 plots_compare.describe("Accuracy", found.figures),
             )

@@ -649,13 +649,8 @@ def answer_bars(classes: Sequence[str], answers: Mapping[str, np.ndarray]) -> go
 
 
 def interval_text(interval: Interval, n: bool = False) -> str:
-    """ "0.812 (0.790 to 0.834), n = 1494"; "not defined" where it is not."""
-    if not math.isfinite(interval.value):
-        return f"not defined, n = {interval.n}" if n else "not defined"
-    ends = ""
-    if math.isfinite(interval.low):
-        ends = f" ({interval.low:.3f} to {interval.high:.3f})"
-    return f"{interval.value:.3f}{ends}" + (f", n = {interval.n:,}" if n else "")
+    """ "0.812 (0.790 to 0.834), n = 1,494"; "not defined" where it is not."""
+    return str(interval) if n else interval.words
 
 
 def signed_figure(value: float) -> str:

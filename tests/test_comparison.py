@@ -24,6 +24,19 @@ def test_commands_are_set_as_code():
     assert comparison.with_code("There is no case.") == "There is no case."
 
 
+def test_groups_are_grey_where_the_figure_rests_on_few_lesions():
+    one = drawn_evaluation("A")
+    chosen = Chosen((one,), {"A": "A"}, "")
+    groups = [group for group in one.groups if group.property == "sex"]
+    female = groups[0]
+    accuracy = comparison.grouped(chosen, groups, "accuracy")
+    assert f"Female, n = {female.n}" in accuracy.shown and not accuracy.small
+    melanomas = comparison.grouped(chosen, groups, "melanoma_recall")
+    n = female.intervals["melanoma_recall"].n
+    assert f"Female, n = {n} of {female.n}" in melanomas.small
+    assert set(melanomas.small) <= set(melanomas.shown)
+
+
 def test_the_report_has_every_view_that_was_measured():
     measured = drawn_evaluation("A", attention=drawn_attention(), cost=drawn_cost())
     plain = drawn_evaluation("B", 0.6, seed=2)

@@ -537,6 +537,8 @@ class Metric:
         higher_is_better: Otherwise lower is.
         grows_when_resampled: Whether drawing cases twice raises it. Calibration errors do: they
             add up absolute gaps, and less data has larger ones by chance.
+        other_side: As `rests_on`: the cases that those are told from, where the figure needs
+            both; None where it does not.
     """
 
     name: str
@@ -547,6 +549,7 @@ class Metric:
     is_proportion: bool = False
     higher_is_better: bool = True
     grows_when_resampled: bool = False
+    other_side: Callable[[Predictions], np.ndarray] | None = None
 
 
 def _all_cases(predictions: Predictions) -> np.ndarray:
@@ -667,6 +670,7 @@ def _ranking_metrics() -> list[Metric]:
             partial(per_class, figure),
             True,
             _not_of_class if name.startswith("specificity") else _of_class,
+            other_side=_of_class if name.startswith("specificity") else _not_of_class,
         )
         for name, title, figure in _ranking_figures()
     ]
@@ -680,6 +684,7 @@ def _malignancy_metrics() -> list[Metric]:
             partial(_of_malignancy, figure),
             False,
             _benign_cases if name.startswith("specificity") else _malignant_cases,
+            other_side=_malignant_cases if name.startswith("specificity") else _benign_cases,
         )
         for name, title, figure in _ranking_figures()
     ]
@@ -699,6 +704,7 @@ def _averages(metric: Metric) -> tuple[Metric, Metric]:
             is_per_class=False,
             rests_on=_all_cases,
             is_proportion=False,
+            other_side=None,
         )
 
     return (
