@@ -96,7 +96,11 @@ def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
     )
 
 
-TESTS = {"bootstrap": "Paired bootstrap", "McNemar": "McNemar", "DeLong": "DeLong"}
+TESTS = {
+    "bootstrap": "Paired bootstrap",
+    "McNemar": "McNemar over lesions",
+    "DeLong": "DeLong over lesions",
+}
 
 
 def tests_for(figure: Figure) -> list[str]:
@@ -116,6 +120,7 @@ def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]
     return {
         "First": labels[pair.first],
         "Second": labels[pair.second],
+        "n": f"{difference.n:,}",
         "Second minus first": plots_compare.signed_figure(difference.value) + interval,
         "By itself": plots_compare.p_text(pair.comparison.p_value),
         "Corrected": plots_compare.p_text(pair.adjusted_p),

@@ -196,14 +196,14 @@ def test_compare_on_the_command_line(two_models_and_a_run, capsys):
     assert main(["compare"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("A on 300 drawn cases.\nB on 300 drawn cases.\n")
-    assert "A finds" in printed and "(McNemar)" in printed and "best" in printed
+    assert "A finds" in printed and "(McNemar over lesions)" in printed and "best" in printed
     assert two_models_and_a_run not in printed  # runs are compared where they are named
     assert main(["compare", "A", two_models_and_a_run]) == 0
     assert two_models_and_a_run in capsys.readouterr().out
     assert main(["compare", "A", "B", "--figure", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["table"][0]["metric"] == "macro_recall" and found["table"][0]["best"] == "A"
-    assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar"]
+    assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar over lesions"]
     assert main(["compare", "A", "--figure", "accuracy"]) == 2
     assert "at least two" in capsys.readouterr().err
 

@@ -23,11 +23,11 @@ from dermsa.evaluation.statistics import (
     compare_samples,
     delong_test,
     draw_samples,
-    fewest_lesions,
     holm_correction,
     lesion_bootstrap_weights,
     mcnemar_test,
     mean_intervals,
+    on_other_side,
     paired_bootstrap,
     report_of_samples,
     wilson_interval,
@@ -219,8 +219,10 @@ def test_an_area_over_a_single_lesion_on_one_side_has_no_ends(alone):
     for name in ("malignancy_roc_auc", "malignancy_specificity_at_90_sensitivity"):
         interval = report[name, None]
         assert np.isfinite(interval.value) and np.isnan([interval.low, interval.high]).all()
-    assert fewest_lesions(METRICS["malignancy_roc_auc"], p) == 1
-    comparison = compare_samples(0.2, 0.9, np.full(50, 0.2), np.full(50, 0.9), 62, 61, fewest=1)
+    lesions = [1, 60] if alone == 0 else [60, 1]  # malignant, then others
+    assert on_other_side(METRICS["malignancy_roc_auc"], p) == lesions[1]
+    drawn = np.full(50, 0.2), np.full(50, 0.9)
+    comparison = compare_samples(0.2, 0.9, *drawn, 62, lesions[0], other_side=lesions[1])
     assert math.isnan(comparison.difference.low) and math.isnan(comparison.p_value)
 
 

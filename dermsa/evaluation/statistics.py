@@ -250,7 +250,7 @@ def report_of_samples(
                 of_metric[:, k],
                 confidence,
                 resting_on(metric, predictions, name),
-                fewest_lesions(metric, predictions, name),
+                on_other_side(metric, predictions, name),
             )
             estimates.append(Estimate(metric.name, name, interval))
     return tuple(estimates)
@@ -263,14 +263,13 @@ def resting_on(
     return _count(predictions, _cases_of(metric.rests_on, metric, predictions, of_class))
 
 
-def fewest_lesions(metric: Metric, predictions: Predictions, of_class: str | None = None) -> int:
-    """Lesions that a figure rests on, or those of its other side where these are fewer."""
-    sides = (metric.rests_on, metric.other_side)
-    return min(
-        _count(predictions, _cases_of(side, metric, predictions, of_class))[1]
-        for side in sides
-        if side is not None
-    )
+def on_other_side(
+    metric: Metric, predictions: Predictions, of_class: str | None = None
+) -> int | None:
+    """Number of lesions on the other side of a figure (`Metric.other_side`); None without one."""
+    if metric.other_side is None:
+        return None
+    return _count(predictions, _cases_of(metric.other_side, metric, predictions, of_class))[1]
 
 
 def _cases_of(
@@ -289,13 +288,13 @@ def _report_interval(
     drawn: np.ndarray,
     confidence: float,
     counted: tuple[int, int],
-    fewest: int,
+    other_side: int | None,
 ) -> Interval:
     n, n_lesions = counted
     if metric.is_proportion and n and value in (0.0, 1.0):
         exact = wilson_interval(round(value * n_lesions), n_lesions, confidence)
         return Interval(value, exact.low, exact.high, n, n_lesions)
-    if fewest < 2:
+    if not _can_vary(n_lesions, other_side):
         return Interval(value, math.nan, math.nan, n, n_lesions)
     if metric.grows_when_resampled:
         drawn = _centred(drawn, value)
@@ -426,7 +425,7 @@ def compare_samples(
     n: int,
     n_lesions: int,
     *,
-    fewest: int | None = None,
+    other_side: int | None = None,
     confidence: float = CONFIDENCE,
     grows_when_resampled: bool = False,
 ) -> Comparison:
@@ -437,14 +436,14 @@ def compare_samples(
         first_drawn, second_drawn: float (samples,), from `draw_samples` with the same lesions
             and the same seed.
         n, n_lesions: What the figure rests on.
-        fewest: See `fewest_lesions`; None for n_lesions. A single lesion, which every sample
-            repeats, tells no difference from chance: ends and p-value are NaN.
+        other_side: See `on_other_side`. Where one of the sides has a single lesion, which every
+            sample repeats, no difference can be told from chance: ends and p-value are NaN.
         grows_when_resampled: As in `paired_bootstrap`.
     """
     if grows_when_resampled:
         first_drawn, second_drawn = _centred(first_drawn, first), _centred(second_drawn, second)
     differences = second_drawn - first_drawn
-    if (n_lesions if fewest is None else fewest) < 2:
+    if not _can_vary(n_lesions, other_side):
         differences = np.full(len(differences), np.nan)
     difference = Interval(second - first, *_percentiles(differences, confidence), n, n_lesions)
     return Comparison(first, second, difference, _bootstrap_p_value(differences))
@@ -651,6 +650,11 @@ def _bootstrap_p_value(differences: np.ndarray) -> float:
         return math.nan
     smaller = min((defined <= 0).sum(), (defined >= 0).sum())
     return min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
+
+
+def _can_vary(n_lesions: int, other_side: int | None) -> bool:
+    """Whether samples of lesions differ on every side of a figure."""
+    return min(n_lesions, n_lesions if other_side is None else other_side) > 1
 
 
 def _count(predictions: Predictions, cases: np.ndarray) -> tuple[int, int]:
