@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -527,7 +528,7 @@ def _compare(options: argparse.Namespace) -> None:
     compare.check_comparable(evaluations)
     if options.report:
         _write_report(options.report, evaluations)
-    chosen = options.figure or ["macro_recall", "recall:mel", "malignancy_roc_auc"]
+    chosen = options.figure or _default_figures(evaluations[0])
     figures = [compare.figure(text, evaluations[0].classes) for text in chosen]
     rows = compare.table(evaluations)
     tests = [pair for figure in figures for pair in compare.pairs(evaluations, figure)]
@@ -548,13 +549,13 @@ def _compare(options: argparse.Namespace) -> None:
                 "second": pair.second,
                 "test": pair.test,
                 "difference": pair.comparison.difference.as_dict(),
-                "p": pair.comparison.p_value,
-                "adjusted_p": pair.adjusted_p,
+                "p": _number(pair.comparison.p_value),
+                "adjusted_p": _number(pair.adjusted_p),
                 "sentence": pair.sentence,
             }
             for pair in tests
         ]
-        print(json.dumps({"table": table, "tests": found}, indent=1))
+        print(json.dumps({"table": table, "tests": found}, indent=1, allow_nan=False))
         return
     for evaluation in evaluations:
         print(evaluation.sentence, *evaluation.notes, sep="\n")
@@ -565,6 +566,19 @@ def _compare(options: argparse.Namespace) -> None:
     print("Differences:")
     for pair in tests:
         print(f"  {pair.sentence} ({pair.test}).")
+
+
+def _default_figures(evaluation) -> list[str]:
+    """Those that matter most, of the classes that there are."""
+    found = ["macro_recall"]
+    found += ["recall:mel"] if "mel" in evaluation.classes else []
+    found += ["malignancy_roc_auc"] if evaluation.predictions.malignant else []
+    return found
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which knows no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _open_evaluations(names: Sequence[str]) -> list:

@@ -124,8 +124,14 @@ def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]
         "Second minus first": plots_compare.signed_figure(difference.value) + interval,
         "By itself": plots_compare.p_text(pair.comparison.p_value),
         "Corrected": plots_compare.p_text(pair.adjusted_p),
-        "Difference": "**more than chance**" if pair.holds else "within chance",
+        "Difference": _verdict(pair),
     }
+
+
+def _verdict(pair: compare.Pair) -> str:
+    if not math.isfinite(pair.adjusted_p):
+        return "not defined"
+    return "**more than chance**" if pair.holds else "within chance"
 
 
 def cost_rows(chosen: Chosen, papers: Sequence[str]) -> list[dict[str, str]]:

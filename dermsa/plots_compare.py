@@ -338,16 +338,14 @@ def significance_matrix(
     Args:
         names: Models.
         differences: float `(m, m)`.
-        p_values: float `(m, m)`, corrected for their number; the diagonal is not read.
+        p_values: float `(m, m)`, corrected for their number; the diagonal is not read. NaN in
+            either where it is not defined.
         title: What was compared.
     """
     m = len(names)
     holds = np.where((p_values < 0.05) & ~np.eye(m, dtype=bool), np.sign(differences), 0)
     text = [
-        [
-            "" if i == j else f"{signed_figure(differences[i, j])}<br>{p_text(p_values[i, j])}"
-            for j in range(m)
-        ]
+        ["" if i == j else _difference(differences[i, j], p_values[i, j]) for j in range(m)]
         for i in range(m)
     ]
     hover = [
@@ -375,6 +373,12 @@ def significance_matrix(
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False, title=f"{title}: row minus column", tickangle=0)
     return small_print(figure, 110 + 62 * m, top=8)
+
+
+def _difference(value: float, p_value: float) -> str:
+    if not math.isfinite(value):
+        return signed_figure(value)
+    return f"{signed_figure(value)}<br>{p_text(p_value)}"
 
 
 # --- figures with intervals ---------------------------------------------------------------------
@@ -654,7 +658,9 @@ def interval_text(interval: Interval, n: bool = False) -> str:
 
 
 def signed_figure(value: float) -> str:
-    """A difference with its sign and three decimals: "+0.012", "−0.130"."""
+    """A difference with its sign and three decimals: "+0.012", "−0.130"; "not defined"."""
+    if not math.isfinite(value):
+        return "not defined"
     return f"{value:+.3f}".replace("-", "−")
 
 

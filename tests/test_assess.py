@@ -1,5 +1,6 @@
 """A labelled folder is scored; whatever is wrong with its labels is said in a sentence."""
 
+import dataclasses
 import json
 import shutil
 
@@ -18,6 +19,7 @@ from dermsa.evaluation.assess import (
     assess_run,
     read_truth,
 )
+from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
 from tests.drawn_evaluations import drawn_evaluation
@@ -206,6 +208,39 @@ def test_compare_on_the_command_line(two_models_and_a_run, capsys):
     assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar over lesions"]
     assert main(["compare", "A", "--figure", "accuracy"]) == 2
     assert "at least two" in capsys.readouterr().err
+
+
+def test_compare_prints_json_and_asks_only_for_what_there_is(two_models_and_a_run, capsys):
+    """No melanoma and nothing malignant among the classes, and a figure without any case."""
+    for seed, name in enumerate(("A", "B")):
+        whole = drawn_evaluation(name, seed=seed)
+        benign = [whole.classes.index(code) for code in ("bkl", "df", "nv")]
+        rows = np.flatnonzero(np.isin(whole.predictions.truth, (benign[0], benign[2])))
+        probabilities = whole.predictions.probabilities[np.ix_(rows, benign)]
+        predictions = Predictions(
+            np.searchsorted(benign, whole.predictions.truth[rows]),
+            probabilities / probabilities.sum(axis=1, keepdims=True),
+            ("bkl", "df", "nv"),
+            case_ids=whole.predictions.case_ids[rows],
+            lesion_ids=whole.predictions.lesion_ids[rows],
+        )
+        part = dataclasses.replace(
+            whole,
+            predictions=predictions,
+            cases=whole.cases.iloc[rows].reset_index(drop=True),
+            groups=(),
+            **record.figures(predictions, 50),
+        )
+        record.save(part, store.weights_folder() / name)
+    assert main(["compare", "A", "B"]) == 0
+    assert "Differences:" in capsys.readouterr().out
+    assert main(["compare", "A", "B", "--figure", "recall:df", "--json"]) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found["tests"][0]["p"] is None and found["tests"][0]["adjusted_p"] is None
 
 
 def test_compare_takes_files_and_writes_a_report(two_models_and_a_run, tmp_path, capsys):

@@ -85,6 +85,14 @@ def test_only_differences_that_hold_are_shaded():
     assert cells.text[0][1] == "+0.100<br>p = 0.200" and cells.text[1][0].startswith("−0.100")
 
 
+def test_what_is_not_defined_is_no_number_in_the_matrix():
+    undefined = np.full((2, 2), MISSING)
+    (cells,) = plots_compare.significance_matrix("AB", undefined, undefined, "Recall").data
+    assert cells.text[0][1] == "not defined" and not np.any(cells.z)
+    half = plots_compare.significance_matrix("AB", np.full((2, 2), 0.5), undefined, "Recall")
+    assert half.data[0].text[0][1] == "+0.500<br>p not defined"
+
+
 def test_bars_carry_intervals_and_published_figures_have_none():
     figures = {"A": {code: Interval(0.5, 0.3, 0.8, 9) for code in HAM10000_CLASSES}}
     bars, published = plots_compare.class_bars(figures, {"Paper": {"mel": 0.7}}, "Recall").data

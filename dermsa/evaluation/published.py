@@ -9,6 +9,7 @@ silently: each carries the protocol it was measured under and what the number me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -163,7 +164,8 @@ class Beside:
         published: The figure.
         measured: The same metric of the evaluation.
         difference: Measured minus published.
-        inside: Whether the published value lies in the measured interval.
+        inside: Whether the published value lies in the measured interval; None where there is
+            no interval.
         measured_protocol: Under which the evaluation was made.
         caveat: Why the two may differ for other reasons than the model; "" where the data set and
             the protocol are the same.
@@ -172,7 +174,7 @@ class Beside:
     published: Published
     measured: Interval
     difference: float
-    inside: bool
+    inside: bool | None
     measured_protocol: str
     caveat: str
 
@@ -202,12 +204,18 @@ def beside(evaluation: Evaluation, published: Iterable[Published]) -> tuple[Besi
                 figure,
                 measured,
                 measured.value - figure.value,
-                measured.low <= figure.value <= measured.high,
+                _inside(measured, figure.value),
                 evaluation.protocol,
                 _caveat(evaluation, figure),
             )
         )
     return tuple(rows)
+
+
+def _inside(measured: Interval, value: float) -> bool | None:
+    if not math.isfinite(measured.value) or not math.isfinite(measured.low):
+        return None
+    return measured.low <= value <= measured.high
 
 
 def _caveat(evaluation: Evaluation, figure: Published) -> str:

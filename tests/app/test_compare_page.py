@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -225,6 +226,15 @@ def test_an_empty_class_is_told_and_no_view_fails(evaluations, tmp_path, monkeyp
     look_at(page, "Differences")
     page.selectbox(key="difference-of").set_value(compare.Figure("recall", "df")).run()
     assert not page.exception and "not defined on these cases" in text(page)
+    differences = next(table.value for table in page.table if "Corrected" in table.value.columns)
+    assert set(differences["Second minus first"]) == {"not defined"}
+    assert set(differences["Difference"]) == {"not defined"}
+    look_at(page, "Papers")
+    papers = next(table.value for table in page.table if "Published lies" in table.value.columns)
+    of_df = papers[papers["Figure"] == "Sensitivity (recall): Dermatofibroma"]
+    assert of_df["Difference"].tolist() == ["not defined"]
+    assert of_df["Published lies"].tolist() == [""]
+    assert not any(re.search(r"\bnan\b", table.value.to_string()) for table in page.table)
 
 
 def test_page_brings_in_neither_tensorflow_nor_keras(evaluations):

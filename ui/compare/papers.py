@@ -12,6 +12,8 @@ from dermsa.evaluation import published
 from dermsa.evaluation.compare import Figure
 from dermsa.plots_compare import printed_text
 
+PLACES = {True: "in the interval", False: "outside", None: ""}
+
 
 def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
     if not papers:
@@ -35,7 +37,7 @@ def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
                 + (f":small[, n = {row.published.n:,}]" if row.published.n else ""),
                 "Measured": cell(row.measured) + f":small[, n = {row.measured.n:,}]",
                 "Difference": plots_compare.signed_figure(row.difference),
-                "Published lies": "in the interval" if row.inside else "outside",
+                "Published lies": PLACES[row.inside],
             }
             for row in rows
         ],
