@@ -370,12 +370,23 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from dermsa.datasets.splits import PROTOCOLS
+
     which = parser.add_mutually_exclusive_group()
     _model_argument(which)
     which.add_argument("--all", action="store_true", help="every model in weights/")
     parser.add_argument(
         "--part", choices=("validation", "test"), default="test", help="which part (test)"
     )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        metavar="NAME",
+        help=f"take the cases of this protocol instead of the model's own split, and say which "
+        f"of them it was trained on: {', '.join(PROTOCOLS)}",
+    )
+    parser.add_argument("--seed", type=int, help="of the protocol's draw (0)")
+    parser.add_argument("--fold", type=int, help="which fold of the protocol is tested (0)")
     parser.add_argument(
         "--save",
         action="store_true",
@@ -404,10 +415,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dermsa.evaluation import assess, cost, record
     from dermsa.inference import store
 
-    if (options.images is None) != (options.truth is None):
-        raise ValueError("--images and --truth belong together.")
-    if options.save and (options.images or options.part != "test"):
-        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    _check_evaluate(options)
     names = (
         store.model_names()
         if options.all
@@ -425,6 +433,9 @@ def _evaluate(options: argparse.Namespace) -> None:
                 name,
                 options.part,
                 options.data,
+                protocol=options.protocol,
+                seed=options.seed or 0,
+                fold=options.fold or 0,
                 attention=options.save,
                 cost=costs.get(name),
                 progress=not options.json,
@@ -436,6 +447,20 @@ def _evaluate(options: argparse.Namespace) -> None:
             _show_evaluation(results[-1])
     if options.json:
         print(json.dumps(results if options.all else results[0], indent=1))
+
+
+def _check_evaluate(options: argparse.Namespace) -> None:
+    """Refuses flags that contradict each other, before anything is measured."""
+    if (options.images is None) != (options.truth is None):
+        raise ValueError("--images and --truth belong together.")
+    if options.patients and not options.images:
+        raise ValueError("--patients belongs to --images: a data set knows its patients.")
+    if options.save and (options.images or options.part != "test" or options.protocol):
+        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    if options.protocol and options.images:
+        raise ValueError("--protocol divides a data set; pictures of --images have none.")
+    if not options.protocol and (options.seed is not None or options.fold is not None):
+        raise ValueError("--seed and --fold belong to --protocol.")
 
 
 def _show_evaluation(result: dict) -> None:
@@ -454,10 +479,14 @@ def _show_evaluation(result: dict) -> None:
         ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
         print(f"  {title:<52} {interval['value']:.3f}{ends}, n = {interval['n']}{more}")
 
-    leaked = result["leaked_share"]
+    leaked = ""
+    if result["leaked_share"]:
+        leaked = (
+            f"; leaked: {result['leaked_lesions']:.1%} of the lesions, "
+            f"{result['leaked_share']:.1%} of the images"
+        )
     for name, interval in result["overall"].items():
-        more = f"; {leaked:.1%} leaked" if leaked and name == "accuracy" else ""
-        show(METRICS[name].title, interval, more)
+        show(METRICS[name].title, interval, leaked if name == "accuracy" else "")
     for name in ("recall", "specificity", "precision", "roc_auc"):
         print(f"{METRICS[name].title} by diagnosis:")
         for code, interval in result["per_class"][name].items():
@@ -588,12 +617,16 @@ def _open_evaluations(names: Sequence[str]) -> list:
     known = {name: record.open_source(name) for name in names if not name.endswith(".csv")}
     if names and not known:
         raise ValueError("Name a model or run, too, whose cases the predictions are of.")
-    return [
-        known[name]
-        if name in known
-        else record.measured_elsewhere(Path(name), next(iter(known.values())))
-        for name in names
-    ]
+    evaluations, taken = [], set(known)
+    for name in names:
+        if name in known:
+            evaluations.append(known[name])
+            continue
+        path = Path(name)
+        title = name if path.stem in taken else path.stem
+        taken.add(title)
+        evaluations.append(record.measured_elsewhere(path, next(iter(known.values())), title))
+    return evaluations
 
 
 def _write_report(path: Path, evaluations: Sequence) -> None:
@@ -818,6 +851,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "Measure a model in weights/ again from the images, or on pictures of your own.",
         "  python -m dermsa evaluate\n  python -m dermsa evaluate --model NAME --json\n"
+        "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,

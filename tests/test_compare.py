@@ -51,11 +51,16 @@ def test_different_questions_are_not_compared(good, poor):
 
     refused("protocol is lesion for the first and image-90-10", protocol="image-90-10")
     refused("part is test for the first and validation", part="validation")
+    refused(
+        "split is hash of the spli for the first and another split for",
+        split_sha256="another split",
+    )
     refused("data set is ham10000 for the first and isic2017", dataset="isic2017")
     few = poor.predictions.subset(np.arange(100, 300))
     refused("300 images for the first and 200 for the second, 200 of them", predictions=few)
     other = (poor.predictions.truth + 1) % 7
     refused("truth", predictions=dataclasses.replace(poor.predictions, truth=other))
+    compare.check_comparable([good, dataclasses.replace(poor, split_sha256="")])
     with pytest.raises(NotComparable, match="at least two"):
         compare.pairs([good], Figure("accuracy"))
     with pytest.raises(NotComparable, match="good is chosen twice"):

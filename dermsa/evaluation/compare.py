@@ -175,6 +175,9 @@ def _difference_of_cases(first: Evaluation, second: Evaluation) -> str:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             return f"the {noun} is {one} for the first and {other} for the second."
+    hashes = first.split_sha256[:16], second.split_sha256[:16]
+    if all(hashes) and first.split_sha256 != second.split_sha256:
+        return f"the split is {hashes[0]} for the first and {hashes[1]} for the second."
     if first.classes != second.classes:
         return (
             f"the classes are {', '.join(first.classes)} for the first and "

@@ -19,6 +19,7 @@ from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent
+from tests.drawn_evaluations import drawn_evaluation
 from tests.drawn_weights import ELSEWHERE, GOOD, POOR, UNMEASURED, write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +138,24 @@ def test_cost_names_what_is_known_of_training_and_of_published_models(compared):
     )
     large = next(row for row in published if "MobileNetV3Large" in row["Model"])
     assert large["Parameters"].startswith("*5.") and large["Training, s/epoch"]
+
+
+def test_figures_of_a_run_that_went_on_are_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    run = tmp_path / "20250101-run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    weights = run / record.RUN_WEIGHTS
+    weights.write_bytes(b"weights")
+    served = {record.RUN_WEIGHTS: store.sha256_of(b"weights")}
+    record.save(drawn_evaluation(run.name, kind="run", served=served), run)
+    page = opened(models=[run.name])
+    assert page.table and not page.error
+    weights.write_bytes(b"further")
+    page.run()
+    assert "best.weights.h5 has changed since" in page.error[0].value and not page.table
 
 
 def test_a_chosen_run_that_is_gone_is_forgotten(evaluations, tmp_path, monkeypatch):
