@@ -83,7 +83,7 @@ def _curves(chosen: Chosen) -> Section:
     benefits = chosen.by_label(lambda one: decision_curve(one.predictions, of_class))
     return Section(
         f"Curves: {NAMES[of_class] if of_class else 'malignant or not'}",
-        figure=plots_compare.curves(chosen.predictions, of_class, areas, benefits),
+        figure=plots_compare.curves(chosen.predictions, benefits, of_class, areas),
         alt=describe_areas(areas),
     )
 

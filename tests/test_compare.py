@@ -200,7 +200,7 @@ def test_a_figure_that_is_not_defined_is_no_difference(good):
     assert not pair.holds
 
 
-# --- cases, cost, names -------------------------------------------------------------------------
+# --- cases and names ------------------------------------------------------------------------------
 
 
 def test_disagreements_come_first_and_confident_mistakes_before_mild_ones(good, poor):
@@ -220,10 +220,6 @@ def test_disagreements_come_first_and_confident_mistakes_before_mild_ones(good, 
     ]
     assert first["wrong"] == len(wrong) and first["wrong_confidence"] == max(wrong)
     assert first["poor diagnosis"] == good.classes[poor.predictions.predicted[row]]
-
-
-def test_the_pareto_front_is_what_nothing_beats():
-    assert compare.pareto([0.7, 0.8, 0.75, 0.8], [10, 30, 30, 30]) == (True, True, False, True)
 
 
 def test_figures_are_read_from_words(good):

@@ -9,6 +9,7 @@ import pytest
 from dermsa import comparison_report, plots_compare
 from dermsa.comparison_report import Section
 from dermsa.evaluation import compare
+from dermsa.evaluation.decision import decision_curve
 from tests.drawn_evaluations import drawn_evaluation
 
 
@@ -51,10 +52,11 @@ def test_latex_escapes_what_latex_reads_and_marks_the_best(both):
 
 def test_the_report_stands_alone_and_says_what_was_tested(both):
     models = {one.model: one.predictions for one in both}
+    benefits = {name: decision_curve(of, samples=20) for name, of in models.items()}
     sections = [
         Section("What differs", ["A <b> & c."]),
         Section("Confusion", figure=plots_compare.confusions(models), alt='It says "so".'),
-        Section("Curves", figure=plots_compare.curves(models)),
+        Section("Curves", figure=plots_compare.curves(models, benefits)),
     ]
     text = comparison_report.html_report(
         compare.table(both), both, sections, {"Paper": {("accuracy", None): 0.9}}

@@ -294,20 +294,6 @@ def _score(predictions: Predictions, of_class: str | None) -> np.ndarray:
     return predictions.probabilities[:, predictions.classes.index(of_class)]
 
 
-def pareto(benefit: Sequence[float], cost: Sequence[float]) -> tuple[bool, ...]:
-    """Which of several choices no other one beats: at least as good, no dearer, and not the same.
-
-    Args:
-        benefit: Higher is better.
-        cost: Lower is better.
-    """
-    points = list(zip(benefit, cost, strict=True))
-    return tuple(
-        not any(b >= good and c <= dear and (b, c) != (good, dear) for b, c in points)
-        for good, dear in points
-    )
-
-
 def disagreements(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """The cases to look at: models disagree, or are wrong with confidence.
 

@@ -391,8 +391,8 @@ def weighted_average(values: np.ndarray, support: np.ndarray) -> np.ndarray:
 class Ranking:
     """How much weight scores at or above each threshold, from the strictest to the laxest.
 
-    ROC and precision-recall curves, their areas, operating points and net benefit all read from
-    this, so the cases are sorted once for all of them.
+    ROC and precision-recall curves, their areas and operating points all read from this, so the
+    cases are sorted once for all of them.
 
     Attributes:
         thresholds: float (t,), falling; the first is infinity, where nothing is called positive.
@@ -449,20 +449,8 @@ class Ranking:
 
     def rates_at(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Sensitivity and specificity of calling a score >= threshold positive. (...) each."""
-        last = self._last_at(threshold)
+        last = int((self.thresholds >= threshold).sum()) - 1
         return self.sensitivity()[..., last], self.specificity()[..., last]
-
-    def net_benefit(self, threshold: float) -> np.ndarray:
-        """Net benefit of acting on a probability >= threshold, in true positives per case. (...).
-
-        (TP - FP * threshold / (1 - threshold)) / n, Vickers and Elkin (2006); 0 <= threshold < 1.
-        """
-        last = self._last_at(threshold)
-        harm = self.false_positives[..., last] * threshold / (1 - threshold)
-        return _ratio(self.true_positives[..., last] - harm, self.positives + self.negatives)
-
-    def _last_at(self, threshold: float) -> int:
-        return int((self.thresholds >= threshold).sum()) - 1
 
     def _where_both(self, values: np.ndarray) -> np.ndarray:
         return np.where((self.positives > 0) & (self.negatives > 0), values, np.nan)
