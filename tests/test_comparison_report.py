@@ -36,6 +36,8 @@ def test_csv_has_every_figure_in_full(both):
     assert float(row["value"]) == pytest.approx(interval.value, abs=1e-6)
     assert float(row["high"]) == pytest.approx(interval.high, abs=1e-6)
     assert int(row["n"]) == interval.n
+    about = row["dataset"], row["protocol"], row["part"], row["leaked_share"]
+    assert about == ("ham10000", "lesion", "test", "0")
 
 
 def test_latex_escapes_what_latex_reads_and_marks_the_best(both):
