@@ -75,7 +75,7 @@ SOURCES: dict[str, Source] = {
     "datta2021-isic2017": Source(
         "Datta, Shaikh, Srihari, Gao (2021), ISIC 2017",
         "https://arxiv.org/abs/2105.03358",
-        "isic2017",
+        "isic2017-nv-sk",
         "",
         None,
         "Two classes of ISIC 2017, not the seven of HAM10000.",
@@ -110,6 +110,20 @@ MEANINGS = {
     "training epoch; an answer for one image takes milliseconds.",
 }
 MEANINGS["sensors2022", "macro_f1"] = MEANINGS["sensors2022", "f1"]
+
+_ALONE = (
+    "Tested on {} images of lesions that have a single photo, so no lesion is shared with training."
+)
+OTHER_CONDITIONS = {
+    ("datta2021", "soft attention, 20% held out"): ("datta-80-20", _ALONE.format("1,103")),
+    ("datta2021", "soft attention, 30% held out"): ("datta-70-30", _ALONE.format("1,655")),
+    ("datta2021-isic2017", "quoted"): (
+        "",
+        "Quoted by Datta et al. from other papers; two classes of ISIC 2017, not the seven of "
+        "HAM10000.",
+    ),
+}
+"""Protocol and meaning of variants for which those of their source do not hold."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +161,20 @@ class Published:
 
     @property
     def protocol(self) -> str:
-        return SOURCES[self.source].protocol
+        own = OTHER_CONDITIONS.get((self.source, self.variant))
+        return own[0] if own else SOURCES[self.source].protocol
+
+    @property
+    def conditions(self) -> str:
+        """What it was measured on, in a sentence."""
+        own = OTHER_CONDITIONS.get((self.source, self.variant))
+        return own[1] if own else SOURCES[self.source].meaning
 
     @property
     def meaning(self) -> str:
         """What the number means, in a sentence or two."""
         own = MEANINGS.get((self.source, self.metric), "")
-        return f"{own} {SOURCES[self.source].meaning}".strip()
+        return f"{own} {self.conditions}".strip()
 
 
 @dataclass(frozen=True)
@@ -222,8 +243,8 @@ def _caveat(evaluation: Evaluation, figure: Published) -> str:
     source = SOURCES[figure.source]
     if source.dataset != evaluation.dataset:
         return f"Published on {source.dataset}, measured on {evaluation.dataset}."
-    if source.protocol != evaluation.protocol:
-        stated = source.protocol or "a protocol that is not stated"
+    if figure.protocol != evaluation.protocol:
+        stated = figure.protocol or "a protocol that is not stated"
         return f"Published under {stated}, measured under {evaluation.protocol}."
     return ""
 
@@ -409,7 +430,7 @@ def _datta_isic2017() -> Iterator[Published]:
                 "datta2021-isic2017",
                 file,
                 row["network"],
-                "soft attention" if own else "",
+                "soft attention" if own else "quoted",
                 metric,
                 row[column],
                 backbone="InceptionResNetV2" if own else "",
