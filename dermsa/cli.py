@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -132,6 +133,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     from dermsa.evaluation import model_tables
+    from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
     from dermsa.models import catalogue
 
@@ -151,11 +153,8 @@ def _models(options: argparse.Namespace) -> None:
     print("Trained models in weights/ (the first answers where none is named):")
     roles = {name: f"{name} ({role})" for role, name in store.models_by_role().items()}
     for name in store.model_names():
-        recall = store.read_card(name)["metrics"]["macro_recall"]
-        print(
-            f"  {roles.get(name, name):<44} macro recall {recall['value']:.3f} "
-            f"({recall['low']:.3f} to {recall['high']:.3f}), n = {recall['n']} test images"
-        )
+        recall = Interval.from_dict(store.read_card(name)["metrics"]["macro_recall"])
+        print(f"  {roles.get(name, name):<44} macro recall {recall} test images")
 
 
 # --- presets ---------------------------------------------------------------------------------
@@ -315,13 +314,16 @@ def _role_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _say_written(folder: Path, as_json: bool) -> None:
+    from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
 
     card = store.read_card(folder.name)
-    recall, auc = card["metrics"]["macro_recall"], card["metrics"]["macro_roc_auc"]
+    recall, auc = (
+        Interval.from_dict(card["metrics"][name]) for name in ("macro_recall", "macro_roc_auc")
+    )
     say(
-        f"Wrote {folder}: macro recall {recall['value']:.3f} ({recall['low']:.3f} to "
-        f"{recall['high']:.3f}), macro ROC AUC {auc['value']:.3f} on {recall['n']} test images.",
+        f"Wrote {folder}: macro recall {recall.words}, macro ROC AUC {auc.value:.3f} on "
+        f"{recall.n:,} test images.",
         card,
         as_json,
     )
@@ -376,12 +378,23 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from dermsa.datasets.splits import PROTOCOLS
+
     which = parser.add_mutually_exclusive_group()
     _model_argument(which)
     which.add_argument("--all", action="store_true", help="every model in weights/")
     parser.add_argument(
         "--part", choices=("validation", "test"), default="test", help="which part (test)"
     )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        metavar="NAME",
+        help=f"take the cases of this protocol instead of the model's own split, and say which "
+        f"of them it was trained on: {', '.join(PROTOCOLS)}",
+    )
+    parser.add_argument("--seed", type=int, help="of the protocol's draw (0)")
+    parser.add_argument("--fold", type=int, help="which fold of the protocol is tested (0)")
     parser.add_argument(
         "--save",
         action="store_true",
@@ -410,10 +423,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dermsa.evaluation import assess, cost, record
     from dermsa.inference import store
 
-    if (options.images is None) != (options.truth is None):
-        raise ValueError("--images and --truth belong together.")
-    if options.save and (options.images or options.part != "test"):
-        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    _check_evaluate(options)
     names = (
         store.model_names()
         if options.all
@@ -431,6 +441,9 @@ def _evaluate(options: argparse.Namespace) -> None:
                 name,
                 options.part,
                 options.data,
+                protocol=options.protocol,
+                seed=options.seed or 0,
+                fold=options.fold or 0,
                 attention=options.save,
                 cost=costs.get(name),
                 progress=not options.json,
@@ -442,6 +455,20 @@ def _evaluate(options: argparse.Namespace) -> None:
             _show_evaluation(results[-1])
     if options.json:
         print(json.dumps(results if options.all else results[0], indent=1))
+
+
+def _check_evaluate(options: argparse.Namespace) -> None:
+    """Refuses flags that contradict each other, before anything is measured."""
+    if (options.images is None) != (options.truth is None):
+        raise ValueError("--images and --truth belong together.")
+    if options.patients and not options.images:
+        raise ValueError("--patients belongs to --images: a data set knows its patients.")
+    if options.save and (options.images or options.part != "test" or options.protocol):
+        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    if options.protocol and options.images:
+        raise ValueError("--protocol divides a data set; pictures of --images have none.")
+    if not options.protocol and (options.seed is not None or options.fold is not None):
+        raise ValueError("--seed and --fold belong to --protocol.")
 
 
 def _show_evaluation(result: dict) -> None:
@@ -460,10 +487,14 @@ def _show_evaluation(result: dict) -> None:
         ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
         print(f"  {title:<52} {interval['value']:.3f}{ends}, n = {interval['n']}{more}")
 
-    leaked = result["leaked_share"]
+    leaked = ""
+    if result["leaked_share"]:
+        leaked = (
+            f"; leaked: {result['leaked_lesions']:.1%} of the lesions, "
+            f"{result['leaked_share']:.1%} of the images"
+        )
     for name, interval in result["overall"].items():
-        more = f"; {leaked:.1%} leaked" if leaked and name == "accuracy" else ""
-        show(METRICS[name].title, interval, more)
+        show(METRICS[name].title, interval, leaked if name == "accuracy" else "")
     for name in ("recall", "specificity", "precision", "roc_auc"):
         print(f"{METRICS[name].title} by diagnosis:")
         for code, interval in result["per_class"][name].items():
@@ -534,7 +565,7 @@ def _compare(options: argparse.Namespace) -> None:
     compare.check_comparable(evaluations)
     if options.report:
         _write_report(options.report, evaluations)
-    chosen = options.figure or ["macro_recall", "recall:mel", "malignancy_roc_auc"]
+    chosen = options.figure or _default_figures(evaluations[0])
     figures = [compare.figure(text, evaluations[0].classes) for text in chosen]
     rows = compare.table(evaluations)
     tests = [pair for figure in figures for pair in compare.pairs(evaluations, figure)]
@@ -555,13 +586,13 @@ def _compare(options: argparse.Namespace) -> None:
                 "second": pair.second,
                 "test": pair.test,
                 "difference": pair.comparison.difference.as_dict(),
-                "p": pair.comparison.p_value,
-                "adjusted_p": pair.adjusted_p,
+                "p": _number(pair.comparison.p_value),
+                "adjusted_p": _number(pair.adjusted_p),
                 "sentence": pair.sentence,
             }
             for pair in tests
         ]
-        print(json.dumps({"table": table, "tests": found}, indent=1))
+        print(json.dumps({"table": table, "tests": found}, indent=1, allow_nan=False))
         return
     for evaluation in evaluations:
         print(evaluation.sentence, *evaluation.notes, sep="\n")
@@ -574,6 +605,19 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"  {pair.sentence} ({pair.test}).")
 
 
+def _default_figures(evaluation) -> list[str]:
+    """Those that matter most, of the classes that there are."""
+    found = ["macro_recall"]
+    found += ["recall:mel"] if "mel" in evaluation.classes else []
+    found += ["malignancy_roc_auc"] if evaluation.predictions.malignant else []
+    return found
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which knows no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def _open_evaluations(names: Sequence[str]) -> list:
     """Files are of the same cases as the first model or run that is named."""
     from dermsa.evaluation import record
@@ -581,12 +625,16 @@ def _open_evaluations(names: Sequence[str]) -> list:
     known = {name: record.open_source(name) for name in names if not name.endswith(".csv")}
     if names and not known:
         raise ValueError("Name a model or run, too, whose cases the predictions are of.")
-    return [
-        known[name]
-        if name in known
-        else record.measured_elsewhere(Path(name), next(iter(known.values())))
-        for name in names
-    ]
+    evaluations, taken = [], set(known)
+    for name in names:
+        if name in known:
+            evaluations.append(known[name])
+            continue
+        path = Path(name)
+        title = name if path.stem in taken else path.stem
+        taken.add(title)
+        evaluations.append(record.measured_elsewhere(path, next(iter(known.values())), title))
+    return evaluations
 
 
 def _write_report(path: Path, evaluations: Sequence) -> None:
@@ -811,6 +859,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "Measure a model in weights/ again from the images, or on pictures of your own.",
         "  python -m dermsa evaluate\n  python -m dermsa evaluate --model NAME --json\n"
+        "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,

@@ -21,11 +21,12 @@ from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.published import Published
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import Interval
-from dermsa.evaluation.subgroups import Group
+from dermsa.evaluation.subgroups import Group, is_small
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.plots import percent
 from dermsa.plots_compare import Priced, interval_text
 from dermsa.taxonomy import NAMES
+from dermsa.training.presets import PRESETS
 
 BEST_MARK = "★"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -56,9 +57,16 @@ class Chosen(NamedTuple):
 def what_was_tested(one: Evaluation) -> str:
     return (
         f"{one.images:,} {one.part} images of {one.lesions:,} lesions of {one.dataset}, protocol "
-        f"“{one.protocol}”"
-        + (": no lesion is shared with training." if one.leaked_share == 0 else ".")
+        f"“{one.protocol}”{_leak(one.leaked_share)}"
     )
+
+
+def _leak(share: float | None) -> str:
+    if share is None:
+        return ". Whether a lesion is shared with training is not known."
+    if share == 0:
+        return ": no lesion is shared with training."
+    return f": {percent(share)} of the images show lesions that were seen in training."
 
 
 def with_code(sentence: str) -> str:
@@ -96,7 +104,11 @@ def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
     )
 
 
-TESTS = {"bootstrap": "Paired bootstrap", "McNemar": "McNemar", "DeLong": "DeLong"}
+TESTS = {
+    "bootstrap": "Paired bootstrap",
+    "McNemar": "McNemar over lesions",
+    "DeLong": "DeLong over lesions",
+}
 
 
 def tests_for(figure: Figure) -> list[str]:
@@ -116,18 +128,48 @@ def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]
     return {
         "First": labels[pair.first],
         "Second": labels[pair.second],
+        "n": f"{difference.n:,}",
         "Second minus first": plots_compare.signed_figure(difference.value) + interval,
         "By itself": plots_compare.p_text(pair.comparison.p_value),
         "Corrected": plots_compare.p_text(pair.adjusted_p),
-        "Difference": "**more than chance**" if pair.holds else "within chance",
+        "Difference": _verdict(pair),
     }
 
 
+def _verdict(pair: compare.Pair) -> str:
+    if not math.isfinite(pair.adjusted_p):
+        return "not defined"
+    return "**more than chance**" if pair.holds else "within chance"
+
+
+def machines(chosen: Chosen) -> str:
+    """On what the times were measured: once, or of each model where that differs."""
+    measured = {
+        label: f"{cost.processor}, {cost.threads} threads"
+        for label, cost in chosen.by_label(lambda one: one.cost).items()
+        if cost
+    }
+    if len(set(measured.values())) == 1:
+        return f"Times in the served form on {next(iter(measured.values()))}."
+    return f"Times in the served form: {'; '.join(f'{k} on {v}' for k, v in measured.items())}."
+
+
+def not_measured_together(chosen: Chosen) -> str:
+    """A warning where the times do not come of one measurement, else ""."""
+    turns = {frozenset(one.cost.measured_with) for one in chosen.evaluations if one.cost}
+    if len(turns) < 2:
+        return ""
+    return (
+        "These times were not measured together, so they may differ for other reasons than the "
+        "models."
+    )
+
+
 def cost_rows(chosen: Chosen, papers: Sequence[str]) -> list[dict[str, str]]:
-    """What is known of the cost of every model and run, then of what was published; columns that
-    nobody fills are left out."""
+    """What is known of the cost of every model and run, then of what was published on the same
+    data; columns that nobody fills are left out."""
     rows = [_cost_row(chosen.labels[one.model], one) for one in chosen.evaluations]
-    rows += [_published_cost_row(title) for title in papers]
+    rows += [_published_cost_row(title) for title in on_these_data(chosen, papers)]
     rows = [row for row in rows if any(list(row.values())[1:])]
     filled = {name for row in rows for name, text in row.items() if text}
     return [{name: row.get(name, "") for name in COST_COLUMNS if name in filled} for row in rows]
@@ -197,16 +239,37 @@ def published_models() -> dict[str, dict[tuple[str, str | None], Published]]:
     """Figures of each published model by metric and class, by a title to choose it by."""
     models: dict[str, dict] = {}
     for figure in published.figures():
-        if figure.source == "sensors2022" and figure.variant in ("MD", "AD") and figure.backbone:
-            regime = ", augmented only" if figure.variant == "AD" else ""
-            title = f"{figure.backbone}{regime} (Sensors 2022)"
-        elif figure.source == "datta2021" and figure.table == "datta2021_soft_attention.csv":
-            title = f"{figure.model} (Datta 2021)"
-        else:
-            continue
-        # Where two tables of a paper print the same figure, the first one counts.
-        models.setdefault(title, {}).setdefault((figure.metric, figure.of_class), figure)
+        if title := _published_title(figure):
+            # Where two tables of a paper print the same figure, the first one counts.
+            models.setdefault(title, {}).setdefault((figure.metric, figure.of_class), figure)
     return models
+
+
+REGIMES = {
+    "MD": "",
+    "MD, balanced class weights": "",  # the same training, in another table
+    "AD": ", augmented only",
+    "MD, original class weights": ", original class weights",
+}
+
+
+def _published_title(figure: Published) -> str:
+    """Network, variant and source; "" for what the Sensors paper quotes from others."""
+    if figure.source == "sensors2022":
+        # Cuts are called by the layers that they keep.
+        variant = REGIMES.get(figure.variant, f", {figure.variant}")
+        return f"{figure.backbone}{variant} (Sensors 2022)" if figure.backbone else ""
+    if figure.source == "datta2021":
+        _, _, more = figure.variant.partition("soft attention, ")
+        if figure.variant.startswith("as compared"):
+            return "IRv2+SA, as compared in Sensors 2022 (Datta 2021)"
+        return f"{figure.model}{f', {more}' if more else ''} (Datta 2021)"
+    if figure.source == "datta2021-isic2017":
+        quoted = ", quoted" if figure.variant == "quoted" else ""
+        return f"{figure.model}{quoted} (Datta 2021, ISIC 2017)"
+    if figure.source == "usth2024":
+        return f"{figure.model}, {figure.variant} (USTH 2024)"
+    return f"{figure.model} ({figure.variant})"
 
 
 def on_these_data(chosen: Chosen, papers: Sequence[str]) -> list[str]:
@@ -221,37 +284,39 @@ def dataset_of(title: str) -> str:
 
 
 def training_command(title: str) -> str:
-    """How to train a published model here."""
+    """How to train a published model here; "" where its own training was not published."""
     figure = next(iter(published_models()[title].values()))
-    preset = figure.model if figure.source == "datta2021" else f"{figure.backbone}/{figure.variant}"
-    return f"python -m dermsa train --preset {figure.source}/{preset}"
+    for name, preset in PRESETS.items():
+        if preset.source == figure.source and (figure.model, figure.variant) in preset.rows:
+            return f"python -m dermsa train --preset {name}"
+    return ""
 
 
 def not_trained(titles: Sequence[str], trained: Collection[str]) -> str:
     """Which published models have a network that is not among the trained backbones, and how to
-    train them; "" where there is none."""
+    train them; "" where there is none, or no training is published."""
     missing = [
-        f"{title}: `{training_command(title)}`"
+        f"{title}: `{command}`"
         for title in titles
         if next(iter(published_models()[title].values())).backbone not in trained
+        and (command := training_command(title))
     ]
     return f"No trained weights here; to train them: {'; '.join(missing)}" if missing else ""
 
 
 def caveats(titles: Sequence[str]) -> list[str]:
-    """What the published figures mean, once per source."""
-    sources = dict.fromkeys(
-        next(iter(published_models()[title].values())).source for title in titles
+    """Under which protocol figures were published and what they were measured on, once each."""
+    first = (next(iter(published_models()[title].values())) for title in titles)
+    return list(
+        dict.fromkeys(
+            f"*Published ({of.protocol or 'protocol not stated'}):* {of.conditions}" for of in first
+        )
     )
-    return [
-        f"*Published ({published.SOURCES[source].protocol}):* {published.SOURCES[source].meaning}"
-        for source in sources
-    ]
 
 
 def priced(chosen: Chosen, papers: Sequence[str], metric: str) -> dict[str, Priced]:
-    """Quality and cost of every model, then of those published, as `plots_compare.trade` takes
-    them."""
+    """Quality and cost of every model, then of those published on the same data, as
+    `plots_compare.trade` takes them."""
     points = chosen.by_label(
         lambda one: Priced(
             one.interval(metric),
@@ -259,12 +324,30 @@ def priced(chosen: Chosen, papers: Sequence[str], metric: str) -> dict[str, Pric
             one.cost.parameters if one.cost else None,
         )
     )
-    for title in papers:
+    for title in on_these_data(chosen, papers):
         of = published_models()[title]
         if (metric, None) in of and ("parameters", None) in of:
             quality = Interval(of[metric, None].value, math.nan, math.nan, of[metric, None].n or 0)
             points[title] = Priced(quality, None, of["parameters", None].value, published=True)
     return points
+
+
+PLACES = {True: "in the interval", False: "outside", None: ""}
+
+
+def paper_rows(rows: Sequence[published.Beside]) -> list[dict[str, str]]:
+    """Published figures beside those of an evaluation."""
+    return [
+        {
+            "Figure": Figure(row.published.metric, row.published.of_class).title,
+            "Published": f"*{plots_compare.printed_text(row.published.value)}*"
+            + (f":small[, n = {row.published.n:,}]" if row.published.n else ""),
+            "Measured": cell(row.measured) + f":small[, n = {row.measured.n:,}]",
+            "Difference": plots_compare.signed_figure(row.difference),
+            "Published lies": PLACES[row.inside],
+        }
+        for row in rows
+    ]
 
 
 # --- groups and maps ------------------------------------------------------------------------------
@@ -276,7 +359,7 @@ class Grouped(NamedTuple):
     Attributes:
         figures: By label of the model, then by title of the group; only where it is defined.
         shown: Titles of the groups that have it, in their order.
-        small: Of them those with too few lesions to be believed.
+        small: Of them those whose figure rests on too few lesions to be believed.
         missing: Titles of those that have it not.
     """
 
@@ -288,7 +371,7 @@ class Grouped(NamedTuple):
 
 def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
     """A figure of every model in the given groups of one property."""
-    titles = {group.value: f"{group.value.capitalize()}, n = {group.n:,}" for group in groups}
+    titles = {group.value: _group_title(group, metric) for group in groups}
     of_property = {group.property for group in groups}
     figures = chosen.by_label(
         lambda one: {
@@ -300,8 +383,17 @@ def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
         }
     )
     shown = [title for title in titles.values() if any(title in of for of in figures.values())]
-    small = [titles[group.value] for group in groups if group.small]
+    small = [t for t in shown if any(is_small(of[t]) for of in figures.values() if t in of)]
     return Grouped(figures, shown, small, [t for t in titles.values() if t not in shown])
+
+
+def _group_title(group: Group, metric: str) -> str:
+    """With the photos that the figure rests on, which may be the melanomas alone."""
+    interval = group.intervals.get(metric)
+    n = f"{group.n:,}"
+    if interval is not None and interval.n != group.n and math.isfinite(interval.value):
+        n = f"{interval.n:,} of {group.n:,}"
+    return f"{group.value.capitalize()}, n = {n}"
 
 
 def map_figures(
@@ -316,6 +408,36 @@ def map_figures(
             and (found := one.attention.of(kind, of_class))
             and measure in found.measures
         }
+    )
+
+
+def agreement_rows(chosen: Chosen, of_class: str | None = None) -> list[dict[str, str]]:
+    """How far each two kinds of map agree, a column a model whose maps were measured."""
+    found = {
+        chosen.labels[one.model]: {
+            (of.first, of.second): of.correlation
+            for of in one.attention.agreements
+            if of.of_class == of_class
+        }
+        for one in chosen.evaluations
+        if one.attention
+    }
+    kinds = attention_quality.KINDS
+    return [
+        {"Agreement of the maps": f"{kinds[pair[0]]} and {kinds[pair[1]]}"}
+        | {label: cell(of[pair]) if pair in of else "" for label, of in found.items()}
+        for pair in dict.fromkeys(pair for of in found.values() for pair in of)
+    ]
+
+
+def removal(chosen: Chosen, kind: str) -> dict[str, attention_quality.Curve | None]:
+    """Deletion and insertion by one kind of map, by label; None where they were not measured."""
+    return chosen.by_label(
+        lambda one: (
+            next((curve for curve in one.attention.curves if curve.kind == kind), None)
+            if one.attention
+            else None
+        )
     )
 
 
@@ -368,6 +490,14 @@ def describe_points(points: dict[str, Priced], title: str) -> str:
         for name, point in points.items()
     )
     return f"{title} against cost. " + "; ".join(parts) + "."
+
+
+def describe_removal(kind: str, found: dict[str, attention_quality.Curve | None]) -> str:
+    return f"Mean probability of the diagnosis by {attention_quality.KINDS[kind]}. " + " ".join(
+        f"{name}: deletion to {curve.deletion[-1]:.2f}, insertion to {curve.insertion[-1]:.2f}."
+        for name, curve in found.items()
+        if curve
+    )
 
 
 def describe_answers(classes: Sequence[str], answers: dict[str, np.ndarray]) -> str:

@@ -30,7 +30,8 @@ BEST = (
 )
 INTENDED_USE = "Decision support for research use; not a medical device."
 CSV_COLUMNS = (
-    "model", "metric", "title", "class", "value", "low", "high", "n", "n_lesions",
+    "model", "dataset", "protocol", "part", "leaked_share", "metric", "title", "class", "value",
+    "low", "high", "n", "n_lesions",
 )  # fmt: skip
 RUN_STAMP = re.compile(r"^\d{8}-\d{6}-(?=.)")
 
@@ -63,19 +64,19 @@ def labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def csv_table(evaluations: Sequence[Evaluation]) -> str:
-    """Every figure of every evaluation, one a line, in full precision."""
+    """Every figure of every evaluation, one a line, in full precision, with what it was measured
+    on; a cell is empty where something is not known or not defined."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for evaluation in evaluations:
+        leaked = "" if evaluation.leaked_share is None else f"{evaluation.leaked_share:.6g}"
+        about = (evaluation.model, evaluation.dataset, evaluation.protocol, evaluation.part, leaked)
         for one in evaluation.estimates:
             of = one.interval
             numbers = ("" if math.isnan(v) else f"{v:.6g}" for v in (of.value, of.low, of.high))
-            title = METRICS[one.metric].title
-            writer.writerow(
-                (evaluation.model, one.metric, title, one.of_class or "", *numbers, of.n)
-                + (of.n_lesions or "",)
-            )
+            figure = (one.metric, METRICS[one.metric].title, one.of_class or "")
+            writer.writerow((*about, *figure, *numbers, of.n, of.n_lesions or ""))
     return file.getvalue()
 
 

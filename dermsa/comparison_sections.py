@@ -1,31 +1,42 @@
-"""The whole report of a comparison: what the Compare page shows, one view after the other."""
+"""The whole report of a comparison: what the Compare page shows, one view after the other.
+
+Where the page asks which figure to show, the report has the one that the page shows first, and
+every measure of the maps. Single photos stay on the page.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from dermsa import plots_compare
 from dermsa.comparison import (
     Chosen,
+    agreement_rows,
     caveats,
     cost_rows,
     describe_areas,
     describe_points,
+    describe_removal,
+    difference_row,
     grouped,
+    machines,
     map_figures,
+    not_measured_together,
     on_these_data,
+    paper_rows,
     priced,
     published_models,
+    removal,
 )
 from dermsa.comparison_report import Section, html_report
-from dermsa.evaluation import attention_quality, compare, subgroups
+from dermsa.evaluation import attention_quality, compare, published, subgroups
 from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.decision import decision_curve
 from dermsa.evaluation.metrics import METRICS
 from dermsa.taxonomy import NAMES
 
 QUALITY = "macro_recall"
-MEASURE = "mass_inside"
 
 
 def report(chosen: Chosen, papers: Sequence[str] = ()) -> str:
@@ -48,10 +59,8 @@ def report(chosen: Chosen, papers: Sequence[str] = ()) -> str:
         *_cost(chosen, papers),
         *_groups(chosen),
         *_maps(chosen),
+        *_papers(chosen, shown),
     ]
-    if shown:
-        plain = [sentence.replace("*", "") for sentence in caveats(shown)]
-        sections.append(Section("What the published figures mean", plain))
     printed = {
         title: {key: figure.value for key, figure in published_models()[title].items()}
         for title in shown
@@ -65,12 +74,23 @@ def _differences(chosen: Chosen) -> list[Section]:
         return []
     figures = [Figure("macro_recall"), Figure("accuracy")]
     figures += [Figure("recall", "mel")] if "mel" in chosen.classes else []
-    sentences = [
-        f"{pair.sentence}."
+    found = [
+        (figure.title, pair)
         for figure in figures
         for pair in compare.pairs(chosen.evaluations, figure)
     ]
-    return [Section("What differs", sentences)]
+    sentences = [f"{pair.sentence}." for _, pair in found]
+    found += [(METRICS["accuracy"].title, pair) for pair in compare.mcnemar(chosen.evaluations)]
+    if chosen.evaluations[0].predictions.malignant:
+        # Too few of one side cannot be tested, which leaves the others as they are.
+        with contextlib.suppress(compare.NotComparable):
+            title = METRICS["malignancy_roc_auc"].title
+            found += [(title, pair) for pair in compare.delong(chosen.evaluations)]
+    rows = [
+        {"Figure": title, "Test": pair.test} | difference_row(pair, chosen.labels)
+        for title, pair in found
+    ]
+    return [Section("What differs", sentences, rows=rows)]
 
 
 def _curves(chosen: Chosen) -> Section:
@@ -83,7 +103,7 @@ def _curves(chosen: Chosen) -> Section:
     benefits = chosen.by_label(lambda one: decision_curve(one.predictions, of_class))
     return Section(
         f"Curves: {NAMES[of_class] if of_class else 'malignant or not'}",
-        figure=plots_compare.curves(chosen.predictions, of_class, areas, benefits),
+        figure=plots_compare.curves(chosen.predictions, benefits, of_class, areas),
         alt=describe_areas(areas),
     )
 
@@ -104,11 +124,11 @@ def _cost(chosen: Chosen, papers: Sequence[str]) -> list[Section]:
     if not any(one.cost for one in chosen.evaluations):
         return [Section("Cost", rows=rows)] if rows else []
     title, points = METRICS[QUALITY].title, priced(chosen, papers, QUALITY)
-    cost = next(one.cost for one in chosen.evaluations if one.cost)
+    warning = not_measured_together(chosen)
     return [
         Section(
             "Cost",
-            [f"Times in the served form on {cost.processor}, {cost.threads} threads."],
+            [machines(chosen), *([warning] if warning else [])],
             plots_compare.trade(points, title),
             describe_points(points, title),
             rows,
@@ -127,7 +147,7 @@ def _groups(chosen: Chosen) -> list[Section]:
         sections.append(
             Section(
                 f"Accuracy by group: {title.lower()}",
-                [f"Grey: fewer than {subgroups.SMALL} lesions."] if found.small else [],
+                [f"Grey: rests on fewer than {subgroups.SMALL} lesions."] if found.small else [],
                 plots_compare.interval_rows(found.figures, "Accuracy", found.small, found.shown),
                 plots_compare.describe("Accuracy", found.figures),
             )
@@ -139,17 +159,37 @@ def _maps(chosen: Chosen) -> list[Section]:
     measured = [one for one in chosen.evaluations if one.attention]
     if not measured:
         return []
-    title, figures = attention_quality.MEASURES[MEASURE], map_figures(chosen, MEASURE)
     sentences = [
         f"{chosen.labels[one.model]} shows the maps of its member {one.attention.network}."
         for one in measured
         if one.attention.network != one.model
     ]
-    return [
-        Section(
-            "Attention",
-            sentences,
-            plots_compare.interval_rows(figures, title),
-            plots_compare.describe(title, figures),
-        )
+    sections = []
+    for measure, title in attention_quality.MEASURES.items():
+        figures = map_figures(chosen, measure)
+        if any(figures.values()):
+            figure = plots_compare.interval_rows(figures, title)
+            alt = plots_compare.describe(title, figures)
+            sections.append(Section(f"Attention: {title}", sentences, figure, alt))
+    if rows := agreement_rows(chosen):
+        sections.append(Section("Attention: agreement of the maps", rows=rows))
+    for kind, title in attention_quality.KINDS.items():
+        found = removal(chosen, kind)
+        if any(found.values()):
+            figure = plots_compare.removal_curves(found)
+            alt = describe_removal(kind, found)
+            sections.append(Section(f"Attention: deletion and insertion, {title}", (), figure, alt))
+    return sections
+
+
+def _papers(chosen: Chosen, titles: Sequence[str]) -> list[Section]:
+    sections = [
+        Section(f"{title}, published, beside {chosen.labels[one.model]}", rows=rows)
+        for title in titles
+        for one in chosen.evaluations
+        if (rows := paper_rows(published.beside(one, published_models()[title].values())))
     ]
+    if titles:
+        plain = [sentence.replace("*", "") for sentence in caveats(titles)]
+        sections.append(Section("What the published figures mean", plain))
+    return sections

@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dermsa.evaluation.attention_quality import Curve
-from dermsa.evaluation.decision import THRESHOLDS, DecisionCurve
+from dermsa.evaluation.decision import DecisionCurve
 from dermsa.evaluation.metrics import Predictions, Ranking, reliability_curve
 from dermsa.evaluation.statistics import Interval
 from dermsa.plots import NEUTRAL_COLOUR, TEXT_COLOUR, tidy
@@ -69,18 +69,17 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 def curves(
     models: Mapping[str, Predictions],
+    benefits: Mapping[str, DecisionCurve],
     of_class: str | None = None,
     areas: Mapping[str, Mapping[str, Interval]] | None = None,
-    benefits: Mapping[str, DecisionCurve] | None = None,
 ) -> go.Figure:
     """ROC, precision-recall, reliability and net benefit of one question, two by two.
 
     Args:
         models: Predictions on the same cases.
+        benefits: The net benefit of each model, of the same question.
         of_class: The diagnosis against the rest; None for malignant or not.
         areas: By "roc_auc" and "average_precision", then by model; written into the panels.
-        benefits: The net benefit of each model with its interval, at `THRESHOLDS`; None for the
-            net benefit alone.
     """
     look = styles(list(models))
     figure = make_subplots(
@@ -93,10 +92,10 @@ def curves(
     questions = {name: _question(model, of_class) for name, model in models.items()}
     for name, (score, positive, ranking) in questions.items():
         _add_ranking_curves(figure, name, look[name], ranking)
-        _add_benefit(figure, name, look[name], ranking, (benefits or {}).get(name))
+        _add_benefit(figure, name, look[name], benefits[name])
         _add_reliability(figure, name, look[name], score, positive)
     prevalence = float(np.mean(next(iter(questions.values()))[1]))
-    _add_references(figure, prevalence)
+    _add_references(figure, prevalence, next(iter(benefits.values())))
     for panel, corner in (
         ("roc_auc", (1, 1, 0.98, 0.04)),
         ("average_precision", (1, 2, 0.02, 0.04)),
@@ -168,22 +167,18 @@ def _add_ranking_curves(figure: go.Figure, name: str, look: Style, ranking: Rank
         )
 
 
-def _add_benefit(
-    figure: go.Figure, name: str, look: Style, ranking: Ranking, curve: DecisionCurve | None
-) -> None:
-    hover, ends = "%{y:.4f}", None
-    if curve:
-        hover, ends = "%{y:.4f} (%{customdata})", zip(curve.low, curve.high, strict=True)
+def _add_benefit(figure: go.Figure, name: str, look: Style, curve: DecisionCurve) -> None:
+    ends = zip(curve.low, curve.high, strict=True)
     figure.add_scatter(
-        x=THRESHOLDS,
-        y=np.round([ranking.net_benefit(threshold) for threshold in THRESHOLDS], 5),
-        customdata=[f"{low:.4f} to {high:.4f}" for low, high in ends] if ends else None,
+        x=curve.thresholds,
+        y=curve.model.round(5),
+        customdata=[f"{low:.4f} to {high:.4f}" for low, high in ends],
         mode="lines",
         line=_line(look),
         name=name,
         legendgroup=name,
         showlegend=False,
-        hovertemplate=hover,
+        hovertemplate="%{y:.4f} (%{customdata})",
         row=2,
         col=2,
     )
@@ -211,15 +206,14 @@ def _add_reliability(
     )
 
 
-def _add_references(figure: go.Figure, prevalence: float) -> None:
+def _add_references(figure: go.Figure, prevalence: float, benefit: DecisionCurve) -> None:
     """What knowing nothing, or being perfectly calibrated, would look like."""
-    thresholds = np.array(THRESHOLDS)
-    treat_all = prevalence - (1 - prevalence) * thresholds / (1 - thresholds)
+    thresholds, refer_all = benefit.thresholds, benefit.refer_all
     for row, column, x, y in (
         (1, 1, [0, 1], [0, 1]),
         (1, 2, [0, 1], [prevalence, prevalence]),
         (2, 1, [0, 1], [0, 1]),
-        (2, 2, thresholds, treat_all),
+        (2, 2, thresholds, refer_all),
         (2, 2, thresholds[[0, -1]], [0, 0]),
     ):
         figure.add_scatter(
@@ -232,7 +226,7 @@ def _add_references(figure: go.Figure, prevalence: float) -> None:
             row=row,
             col=column,
         )
-    at = thresholds[np.argmin(np.abs(treat_all - 0.35 * prevalence))]
+    at = thresholds[np.argmin(np.abs(refer_all - 0.35 * prevalence))]
     for x, y, text in ((at, 0.35 * prevalence, "refer all"), (0.02, 0, "refer none")):
         figure.add_annotation(
             x=x, y=y, text=text, showarrow=False, xanchor="left", yanchor="bottom", row=2, col=2
@@ -338,16 +332,14 @@ def significance_matrix(
     Args:
         names: Models.
         differences: float `(m, m)`.
-        p_values: float `(m, m)`, corrected for their number; the diagonal is not read.
+        p_values: float `(m, m)`, corrected for their number; the diagonal is not read. NaN in
+            either where it is not defined.
         title: What was compared.
     """
     m = len(names)
     holds = np.where((p_values < 0.05) & ~np.eye(m, dtype=bool), np.sign(differences), 0)
     text = [
-        [
-            "" if i == j else f"{signed_figure(differences[i, j])}<br>{p_text(p_values[i, j])}"
-            for j in range(m)
-        ]
+        ["" if i == j else _difference(differences[i, j], p_values[i, j]) for j in range(m)]
         for i in range(m)
     ]
     hover = [
@@ -375,6 +367,12 @@ def significance_matrix(
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False, title=f"{title}: row minus column", tickangle=0)
     return small_print(figure, 110 + 62 * m, top=8)
+
+
+def _difference(value: float, p_value: float) -> str:
+    if not math.isfinite(value):
+        return signed_figure(value)
+    return f"{signed_figure(value)}<br>{p_text(p_value)}"
 
 
 # --- figures with intervals ---------------------------------------------------------------------
@@ -649,17 +647,14 @@ def answer_bars(classes: Sequence[str], answers: Mapping[str, np.ndarray]) -> go
 
 
 def interval_text(interval: Interval, n: bool = False) -> str:
-    """ "0.812 (0.790 to 0.834), n = 1494"; "not defined" where it is not."""
-    if not math.isfinite(interval.value):
-        return f"not defined, n = {interval.n}" if n else "not defined"
-    ends = ""
-    if math.isfinite(interval.low):
-        ends = f" ({interval.low:.3f} to {interval.high:.3f})"
-    return f"{interval.value:.3f}{ends}" + (f", n = {interval.n:,}" if n else "")
+    """ "0.812 (0.790 to 0.834), n = 1,494"; "not defined" where it is not."""
+    return str(interval) if n else interval.words
 
 
 def signed_figure(value: float) -> str:
-    """A difference with its sign and three decimals: "+0.012", "−0.130"."""
+    """A difference with its sign and three decimals: "+0.012", "−0.130"; "not defined"."""
+    if not math.isfinite(value):
+        return "not defined"
     return f"{value:+.3f}".replace("-", "−")
 
 

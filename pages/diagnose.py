@@ -244,10 +244,12 @@ def show_triage(diagnosis: Diagnosis) -> None:
 
 
 def rate(measured: MeasuredRate) -> str:
-    return (
-        f"{percent(measured.value)} (95 % interval {percent(measured.low)} to "
-        f"{percent(measured.high)}, n = {measured.n:,})"
-    )
+    if measured.value is None:
+        return "that was not measured"
+    ends = ""
+    if measured.low is not None:
+        ends = f"95 % interval {percent(measured.low)} to {percent(measured.high)}, "
+    return f"{percent(measured.value)} ({ends}n = {measured.n:,})"
 
 
 @st.fragment
@@ -473,17 +475,18 @@ def test_figures(card: dict) -> tuple[list[dict], list[dict]]:
         for name in CLASS_FIGURES
     ]
     return tuple(
-        # Some have no value or interval, such as those of melanoma where no class is one.
-        [figure_row(title, each) for title, each in found if each and each["low"] is not None]
+        # Some have no value, such as those of melanoma where no class is one.
+        [figure_row(title, each) for title, each in found if each and each["value"] is not None]
         for found in (overall, by_class)
     )
 
 
 def figure_row(title: str, figure: dict) -> dict[str, str]:
+    low, high = figure["low"], figure["high"]
     return {
         "On test lesions": title,
         "Value": f"{figure['value']:.3f}",
-        "95 % interval": f"{figure['low']:.3f} to {figure['high']:.3f}",
+        "95 % interval": "" if low is None else f"{low:.3f} to {high:.3f}",
         "Photos": f"{figure['n']:,}",
         "Lesions": f"{figure['n_lesions']:,}" if figure.get("n_lesions") else "",
     }

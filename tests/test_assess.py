@@ -1,5 +1,6 @@
 """A labelled folder is scored; whatever is wrong with its labels is said in a sentence."""
 
+import dataclasses
 import json
 import shutil
 
@@ -18,6 +19,7 @@ from dermsa.evaluation.assess import (
     assess_run,
     read_truth,
 )
+from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
 from tests.drawn_evaluations import drawn_evaluation
@@ -141,11 +143,47 @@ def test_a_run_is_assessed_from_what_it_says(synthetic_dataset, tmp_path):
     )
     expected = splits.leakage(synthetic_dataset, leaky)
     assert evaluation.leaked_share == expected.share_of_images
-    if expected.shared_images:
-        assert f"({expected.share_of_images:.1%}) show lesions that training" in evaluation.sentence
+    assert evaluation.leaked_lesions == expected.share_of_lesions > 0
+    assert (
+        f"({expected.share_of_images:.1%}; {expected.share_of_lesions:.1%} of the lesions) show "
+        "lesions that training images show, too"
+    ) in evaluation.sentence
+    assert (
+        f"{len(rows)} of these images (100.0%; 100.0% of the lesions) show lesions of the "
+        "validation part, which chose epoch"
+    ) in evaluation.sentence
 
 
-def test_a_model_is_measured_under_another_protocol(synthetic_data, synthetic_dataset, tmp_path):
+def test_a_run_says_in_which_form_it_was_measured(synthetic_dataset, tmp_path):
+    weights = tmp_path / record.RUN_WEIGHTS
+    weights.write_bytes(b"weights")
+    split = splits.draw(synthetic_dataset, "lesion")
+    rows = split.rows(synthetic_dataset, "test")[:9]
+    evaluation = assess_run(
+        tmp_path,
+        synthetic_dataset,
+        split,
+        np.full((9, 7), 1 / 7),
+        rows,
+        form={"temperature": 1.25, "views": 4, "weight_format": "int8"},
+        samples=20,
+    )
+    record.save(evaluation, tmp_path)
+    served = record.load(tmp_path).served
+    assert served == {
+        record.RUN_WEIGHTS: store.sha256_of(b"weights"),
+        "temperature": 1.25,
+        "views": 4,
+        "weight_format": "int8",
+    }
+    weights.write_bytes(b"others")
+    with pytest.raises(record.EvaluationError, match=f"{record.RUN_WEIGHTS} has changed"):
+        record.load(tmp_path)
+
+
+def test_a_model_is_measured_under_another_protocol(
+    synthetic_data, synthetic_dataset, tmp_path, capsys
+):
     split = splits.draw(synthetic_dataset, "lesion")
     source = store.weights_folder() / MODEL
     shutil.copytree(source, tmp_path / MODEL)
@@ -157,6 +195,8 @@ def test_a_model_is_measured_under_another_protocol(synthetic_data, synthetic_da
         measured = assess_model(
             MODEL, data=synthetic_data, protocol="image-90-10", samples=20, progress=False
         )
+        arguments = ["evaluate", "--model", MODEL, "--data", str(synthetic_data)]
+        assert main([*arguments, "--protocol", "image-90-10", "--seed", "1"]) == 0
     tested = splits.draw(synthetic_dataset, "image-90-10").rows(synthetic_dataset, "test")
     trained = split.rows(synthetic_dataset, "train")
     lesions = synthetic_dataset.table["lesion_id"]
@@ -164,7 +204,51 @@ def test_a_model_is_measured_under_another_protocol(synthetic_data, synthetic_da
     assert shared.any() and measured.leaked_share == shared.mean()
     assert measured.protocol == "image-90-10" and measured.images == len(tested)
     assert "It was trained under lesion." in measured.sentence
-    assert f"{shared.sum()} of these images ({shared.mean():.1%}) show" in measured.sentence
+    of_tested = lesions.iloc[tested].to_numpy()
+    of_lesions = len(set(of_tested[shared])) / len(set(of_tested))
+    assert measured.leaked_lesions == of_lesions
+    assert (
+        f"{shared.sum()} of these images ({shared.mean():.1%}; {of_lesions:.1%} of the lesions) "
+        "show lesions that training"
+    ) in measured.sentence
+    chosen = np.isin(of_tested, lesions.iloc[split.rows(synthetic_dataset, "validation")])
+    assert chosen.any() and not (chosen & shared).any()
+    assert f"{chosen.sum()} of these images ({chosen.mean():.1%}; " in measured.sentence
+    printed = capsys.readouterr().out
+    (accuracy,) = [line for line in printed.splitlines() if line.startswith("  Accuracy")]
+    assert "% of the lesions" in accuracy and "% of the images" in accuracy
+    tested = splits.draw(synthetic_dataset, "image-90-10", 1).rows(synthetic_dataset, "test")
+    shared = np.isin(lesions.iloc[tested], lesions.iloc[trained])
+    assert f"{shared.mean():.1%} of the images" in accuracy
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--protocol lesion --save", "--save keeps the test part of a model's own split"),
+        ("--protocol lesion --images a --truth b", "pictures of --images have none"),
+        ("--seed 1", "belong to --protocol"),
+        ("--fold 0", "belong to --protocol"),
+        ("--patients p.csv", "--patients belongs to --images"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(flags, sentence, capsys):
+    assert main(["evaluate", *flags.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_ids_with_dots_stay_whole(photos, tmp_path):
+    folder, table = photos
+    ids = [f"1.2.840.{number}" for number in range(3)]
+    for place, image_id in enumerate(ids):
+        shutil.copy(folder / f"{table['image_id'][place]}.jpg", tmp_path / f"{image_id}.JPG")
+    truth = table.head(3).assign(image_id=[ids[0], f"{ids[1]}.jpg", f"photos/{ids[2]}.JPG"])
+    path = write(tmp_path, truth[["image_id", "dx"]])
+    patients = tmp_path / "patients.csv"
+    truth[["image_id", "age"]].assign(age="61").to_csv(patients, index=False)
+    evaluation = assess_folder(MODEL, tmp_path, path, patients, samples=20, progress=False)
+    assert evaluation.cases["image_id"].tolist() == ids
+    assert evaluation.cases["age"].tolist() == [61, 61, 61]
 
 
 # --- compare on the command line ----------------------------------------------------------------
@@ -196,16 +280,49 @@ def test_compare_on_the_command_line(two_models_and_a_run, capsys):
     assert main(["compare"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("A on 300 drawn cases.\nB on 300 drawn cases.\n")
-    assert "A finds" in printed and "(McNemar)" in printed and "best" in printed
+    assert "A finds" in printed and "(McNemar over lesions)" in printed and "best" in printed
     assert two_models_and_a_run not in printed  # runs are compared where they are named
     assert main(["compare", "A", two_models_and_a_run]) == 0
     assert two_models_and_a_run in capsys.readouterr().out
     assert main(["compare", "A", "B", "--figure", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["table"][0]["metric"] == "macro_recall" and found["table"][0]["best"] == "A"
-    assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar"]
+    assert [test["test"] for test in found["tests"]] == ["paired bootstrap", "McNemar over lesions"]
     assert main(["compare", "A", "--figure", "accuracy"]) == 2
     assert "at least two" in capsys.readouterr().err
+
+
+def test_compare_prints_json_and_asks_only_for_what_there_is(two_models_and_a_run, capsys):
+    """No melanoma and nothing malignant among the classes, and a figure without any case."""
+    for seed, name in enumerate(("A", "B")):
+        whole = drawn_evaluation(name, seed=seed)
+        benign = [whole.classes.index(code) for code in ("bkl", "df", "nv")]
+        rows = np.flatnonzero(np.isin(whole.predictions.truth, (benign[0], benign[2])))
+        probabilities = whole.predictions.probabilities[np.ix_(rows, benign)]
+        predictions = Predictions(
+            np.searchsorted(benign, whole.predictions.truth[rows]),
+            probabilities / probabilities.sum(axis=1, keepdims=True),
+            ("bkl", "df", "nv"),
+            case_ids=whole.predictions.case_ids[rows],
+            lesion_ids=whole.predictions.lesion_ids[rows],
+        )
+        part = dataclasses.replace(
+            whole,
+            predictions=predictions,
+            cases=whole.cases.iloc[rows].reset_index(drop=True),
+            groups=(),
+            **record.figures(predictions, 50),
+        )
+        record.save(part, store.weights_folder() / name)
+    assert main(["compare", "A", "B"]) == 0
+    assert "Differences:" in capsys.readouterr().out
+    assert main(["compare", "A", "B", "--figure", "recall:df", "--json"]) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found["tests"][0]["p"] is None and found["tests"][0]["adjusted_p"] is None
 
 
 def test_compare_takes_files_and_writes_a_report(two_models_and_a_run, tmp_path, capsys):
@@ -215,6 +332,13 @@ def test_compare_takes_files_and_writes_a_report(two_models_and_a_run, tmp_path,
     assert "A finds" in capsys.readouterr().out
     text = report.read_text(encoding="utf-8")
     assert "A against theirs" in text and "theirs.csv" in text
+    named_alike = [tmp_path / "more" / "theirs.csv", tmp_path / "A.csv"]
+    named_alike[0].parent.mkdir()
+    for path in named_alike:
+        shutil.copy(theirs, path)
+    assert main(["compare", "A", str(theirs), *map(str, named_alike)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {path} " in printed for path in named_alike) and "  theirs " in printed
     theirs.write_text("image_id,truth\n")
     assert main(["compare", "A", str(theirs)]) == 2
     assert f"{theirs} lacks the probabilities of akiec" in capsys.readouterr().err

@@ -51,11 +51,16 @@ def test_different_questions_are_not_compared(good, poor):
 
     refused("protocol is lesion for the first and image-90-10", protocol="image-90-10")
     refused("part is test for the first and validation", part="validation")
+    refused(
+        "split is hash of the spli for the first and another split for",
+        split_sha256="another split",
+    )
     refused("data set is ham10000 for the first and isic2017", dataset="isic2017")
     few = poor.predictions.subset(np.arange(100, 300))
     refused("300 images for the first and 200 for the second, 200 of them", predictions=few)
     other = (poor.predictions.truth + 1) % 7
     refused("truth", predictions=dataclasses.replace(poor.predictions, truth=other))
+    compare.check_comparable([good, dataclasses.replace(poor, split_sha256="")])
     with pytest.raises(NotComparable, match="at least two"):
         compare.pairs([good], Figure("accuracy"))
     with pytest.raises(NotComparable, match="good is chosen twice"):
@@ -134,11 +139,44 @@ def test_mcnemar_counts_photos(good):
     second = answering(good, "B", np.where((cases >= 8) & (cases < 40), wrong, truth))
     (pair,) = compare.mcnemar([first, second])
     # 0 to 7 only B gets right, 8 and 9 neither, 10 to 39 only A.
-    assert pair.sentence.startswith("B alone is right on 8 photos of 300, A alone on 30; ")
-    assert pair.comparison.difference.value == pytest.approx((8 - 30) / 300)
-    from scipy.stats import binomtest
+    assert pair.test == "McNemar over lesions"
+    lesions = len(np.unique(first.predictions.lesion_ids))
+    assert pair.sentence.startswith(
+        f"B alone is right on 8 photos of 300 (of {lesions} lesions), A alone on 30; "
+    )
+    difference = pair.comparison.difference
+    assert difference.value == pytest.approx((8 - 30) / 300)
+    assert difference.low < difference.value < difference.high and difference.n == 300
+    right = [one.predictions.predicted == truth for one in (first, second)]
+    expected = statistics.mcnemar_test(*right, first.predictions.lesion_ids)
+    assert pair.comparison.p_value == expected.p_value
+    assert pair.comparison.p_value > statistics.mcnemar_test(*right).p_value  # pairs of photos
 
-    assert pair.comparison.p_value == pytest.approx(binomtest(8, 38).pvalue)
+
+def test_differences_of_calibration_errors_are_centred(good, poor):
+    (pair,) = compare.pairs([good, poor], Figure("expected_calibration_error"))
+    fresh = statistics.paired_bootstrap(
+        METRICS["expected_calibration_error"].compute,
+        good.predictions,
+        poor.predictions,
+        samples=200,
+        grows_when_resampled=True,
+    )
+    assert pair.comparison.difference.low == pytest.approx(fresh.difference.low, abs=1e-6)
+    assert pair.comparison.difference.high == pytest.approx(fresh.difference.high, abs=1e-6)
+
+
+def test_a_single_lesion_tells_no_difference_from_chance(good):
+    truth = good.predictions.truth
+    kept = np.concatenate([np.flatnonzero(truth == 4)[:1], np.flatnonzero(truth == 5)])
+    part = dataclasses.replace(
+        good, predictions=good.predictions.subset(kept), cases=good.cases.iloc[kept]
+    )
+    right = part.predictions.truth
+    models = [answering(part, "A", right), answering(part, "B", np.full(len(right), 5))]
+    (pair,) = compare.pairs(models, Figure("roc_auc", "mel"))
+    assert pair.comparison.difference.value == pytest.approx(-0.5)
+    assert not pair.holds and pair.sentence.endswith("there is nothing to test")
 
 
 def test_delong_compares_areas_over_lesions(good, poor):
@@ -162,7 +200,7 @@ def test_a_figure_that_is_not_defined_is_no_difference(good):
     assert not pair.holds
 
 
-# --- cases, cost, names -------------------------------------------------------------------------
+# --- cases and names ------------------------------------------------------------------------------
 
 
 def test_disagreements_come_first_and_confident_mistakes_before_mild_ones(good, poor):
@@ -182,10 +220,6 @@ def test_disagreements_come_first_and_confident_mistakes_before_mild_ones(good, 
     ]
     assert first["wrong"] == len(wrong) and first["wrong_confidence"] == max(wrong)
     assert first["poor diagnosis"] == good.classes[poor.predictions.predicted[row]]
-
-
-def test_the_pareto_front_is_what_nothing_beats():
-    assert compare.pareto([0.7, 0.8, 0.75, 0.8], [10, 30, 30, 30]) == (True, True, False, True)
 
 
 def test_figures_are_read_from_words(good):

@@ -9,6 +9,7 @@ import pytest
 from dermsa import comparison_report, plots_compare
 from dermsa.comparison_report import Section
 from dermsa.evaluation import compare
+from dermsa.evaluation.decision import decision_curve
 from tests.drawn_evaluations import drawn_evaluation
 
 
@@ -35,6 +36,8 @@ def test_csv_has_every_figure_in_full(both):
     assert float(row["value"]) == pytest.approx(interval.value, abs=1e-6)
     assert float(row["high"]) == pytest.approx(interval.high, abs=1e-6)
     assert int(row["n"]) == interval.n
+    about = row["dataset"], row["protocol"], row["part"], row["leaked_share"]
+    assert about == ("ham10000", "lesion", "test", "0")
 
 
 def test_latex_escapes_what_latex_reads_and_marks_the_best(both):
@@ -51,10 +54,11 @@ def test_latex_escapes_what_latex_reads_and_marks_the_best(both):
 
 def test_the_report_stands_alone_and_says_what_was_tested(both):
     models = {one.model: one.predictions for one in both}
+    benefits = {name: decision_curve(of, samples=20) for name, of in models.items()}
     sections = [
         Section("What differs", ["A <b> & c."]),
         Section("Confusion", figure=plots_compare.confusions(models), alt='It says "so".'),
-        Section("Curves", figure=plots_compare.curves(models)),
+        Section("Curves", figure=plots_compare.curves(models, benefits)),
     ]
     text = comparison_report.html_report(
         compare.table(both), both, sections, {"Paper": {("accuracy", None): 0.9}}

@@ -21,6 +21,17 @@ def test_net_benefit_by_hand():
     assert (curve.n, curve.n_lesions) == (5, 5)
 
 
+def test_net_benefit_of_a_thousand_patients():
+    # At 20 % the model refers 180 of 200 cancers and 160 of 800 others.
+    truth = np.repeat([1, 1, 0, 0], [180, 20, 160, 640])
+    malignancy = np.repeat([0.5, 0.1, 0.2, 0.05], [180, 20, 160, 640])
+    predictions = Predictions(
+        truth, np.stack([1 - malignancy, malignancy], 1), ("benign", "cancer"), {"cancer"}
+    )
+    curve = decision_curve(predictions, thresholds=(0.0, 0.2), samples=20)
+    np.testing.assert_allclose(curve.model, [0.2, (180 - 160 * 0.25) / 1000])
+
+
 def test_the_band_holds_the_curve_and_classes_have_their_own():
     predictions = drawn_evaluation().predictions
     malignant, melanoma = decision_curve(predictions), decision_curve(predictions, "mel")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dermsa import plots_compare
+from dermsa.evaluation.decision import decision_curve
 from dermsa.evaluation.metrics import average_precision, roc_auc
 from dermsa.evaluation.statistics import Interval
 from dermsa.plots_compare import Priced
@@ -37,7 +38,7 @@ def test_models_differ_by_more_than_colour():
 
 @pytest.mark.parametrize("of_class", [None, "mel"])
 def test_curves_enclose_the_areas_of_the_metrics(models, of_class):
-    figure = plots_compare.curves(models, of_class)
+    figure = plots_compare.curves(models, benefits(models, of_class), of_class)
     for name, model in models.items():
         roc, readable = traces(figure, name, "x")
         area = np.trapezoid(roc.y, roc.x)
@@ -56,11 +57,20 @@ def test_curves_enclose_the_areas_of_the_metrics(models, of_class):
             else model.malignancy_ranking.average_precision()
         )
         assert steps == pytest.approx(expected, abs=2e-3)
+        (benefit,) = traces(figure, name, "x4")
+        expected = decision_curve(model, of_class, samples=20)
+        np.testing.assert_allclose(benefit.y, expected.model, atol=1e-5)
+        np.testing.assert_array_equal(benefit.x, expected.thresholds)
+
+
+def benefits(models, of_class=None):
+    return {name: decision_curve(model, of_class, samples=20) for name, model in models.items()}
 
 
 def test_areas_are_written_into_the_panels(models):
     areas = {"roc_auc": {name: Interval(0.9, 0.85, 0.95, 10) for name in models}}
-    texts = [note.text for note in plots_compare.curves(models, None, areas).layout.annotations]
+    figure = plots_compare.curves(models, benefits(models), areas=areas)
+    texts = [note.text for note in figure.layout.annotations]
     assert any(text.count("0.900 (0.850 to 0.950)") == 2 for text in texts)
 
 
@@ -83,6 +93,14 @@ def test_only_differences_that_hold_are_shaded():
         (cells,) = plots_compare.significance_matrix("AB", differences, p_values, "Recall").data
         assert np.array_equal(cells.z, shades)
     assert cells.text[0][1] == "+0.100<br>p = 0.200" and cells.text[1][0].startswith("−0.100")
+
+
+def test_what_is_not_defined_is_no_number_in_the_matrix():
+    undefined = np.full((2, 2), MISSING)
+    (cells,) = plots_compare.significance_matrix("AB", undefined, undefined, "Recall").data
+    assert cells.text[0][1] == "not defined" and not np.any(cells.z)
+    half = plots_compare.significance_matrix("AB", np.full((2, 2), 0.5), undefined, "Recall")
+    assert half.data[0].text[0][1] == "+0.500<br>p not defined"
 
 
 def test_bars_carry_intervals_and_published_figures_have_none():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_evaluations import drawn_evaluation
 
-from dermsa.evaluation import published
+from dermsa.evaluation import published, record
 from dermsa.evaluation.metrics import METRICS
 
 
@@ -101,6 +101,14 @@ def test_measured_stands_beside_published_with_the_reason_to_doubt_it():
     rows = published.beside(other, figures)
     assert {row.published.of_class for row in rows} == {None, "akiec", "bcc"}
     assert rows[0].caveat == "Published on ham10000, measured on isic2017."
+
+
+def test_without_an_interval_a_published_figure_lies_neither_in_nor_outside():
+    evaluation = drawn_evaluation()
+    few = evaluation.predictions.subset(evaluation.predictions.truth != 3)
+    part = dataclasses.replace(evaluation, predictions=few, **record.figures(few, 20))
+    rows = published.beside(part, published.figures(metric="recall", backbone="MobileNetV2"))
+    assert {row.published.of_class: row.inside for row in rows}["df"] is None
 
 
 def test_what_a_number_means_is_said():

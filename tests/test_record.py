@@ -124,6 +124,14 @@ def test_the_evaluation_of_a_run_belongs_to_its_weights(tmp_path):
         record.load(tmp_path)
 
 
+def test_evaluations_of_before_know_no_share_of_lesions(folder):
+    path = folder / record.EVALUATION
+    about = json.loads(path.read_text())
+    del about["leaked_lesions"]
+    path.write_text(json.dumps(about))
+    assert record.load(folder).leaked_lesions is None
+
+
 # --- predictions from anywhere ------------------------------------------------------------------
 
 GOOD = "image_id,truth,x,y\na,x,0.7,0.3\nb,y,0.4,0.6\nc,y,0.5,0.5\n"

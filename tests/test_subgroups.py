@@ -1,4 +1,4 @@
-"""Subgroups: every case in one group of each property, small ones marked, figures their own."""
+"""Subgroups: every case in one group of each property, figures their own, small ones told."""
 
 import numpy as np
 import pandas as pd
@@ -27,14 +27,24 @@ def test_every_case_is_in_one_group_of_each_property(evaluation):
     for group in evaluation.groups:
         by_property.setdefault(group.property, []).append(group)
         assert sum(group.by_class.values()) == group.n
-        assert group.small == (group.n_lesions < subgroups.SMALL)
     assert list(by_property) == ["sex", "age", "localization", "dx_type"]  # no source is known
     for groups in by_property.values():
         assert sum(group.n for group in groups) == 300
     assert [group.value for group in by_property["sex"]] == ["female", "male", "unknown"]
     ages = [group.value for group in by_property["age"]]
     assert ages[0] == "under 30" and ages[-2:] == ["75 and over", "unknown"]
-    assert {group.small for group in evaluation.groups} == {True, False}
+
+
+def test_a_figure_is_small_by_the_lesions_that_it_rests_on(evaluation):
+    group = next(group for group in evaluation.groups if group.value == "female")
+    accuracy, melanomas = group.intervals["accuracy"], group.intervals["melanoma_recall"]
+    assert melanomas.n_lesions < subgroups.SMALL <= accuracy.n_lesions == group.n_lesions
+    assert subgroups.is_small(melanomas) and not subgroups.is_small(accuracy)
+
+
+def test_groups_of_older_files_are_read(evaluation):
+    group = evaluation.groups[0]
+    assert subgroups.Group.from_dict({**group.as_dict(), "small": True}) == group
 
 
 def test_figures_are_those_of_the_group_alone(evaluation):

@@ -161,8 +161,9 @@ class Leakage:
         shared = "No lesion of the test part is in the training part."
         if self.shared_images:
             shared = (
-                f"{self.share_of_images:.1%} of the test images show a lesion that is in the "
-                "training part, too: the figures are too good."
+                f"{self.share_of_images:.1%} of the test images, and {self.share_of_lesions:.1%} "
+                "of the test lesions, are of lesions in the training part: the figures are too "
+                "good."
             )
         if self.validation_is_test:
             shared += " The test images also chose the checkpoint."

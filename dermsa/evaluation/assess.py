@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.cost import Cost, of_run, of_training
 from dermsa.evaluation.evaluate import (
-    leaked,
+    leaks,
     predict_rows,
     predictions_of,
     sentence,
@@ -99,7 +100,8 @@ def assess_model(
         part=part,
         split_sha256=of.split.sha256,
         sentence=of.sentence,
-        leaked_share=float(of.leaked.mean()),
+        leaked_share=of.leaks.share_of_images,
+        leaked_lesions=of.leaks.share_of_lesions,
         cost=cost,
         training=of_training(of.predictor),
     )
@@ -156,6 +158,7 @@ def assess_run(
     rows: np.ndarray,
     part: str = "test",
     *,
+    form: Mapping[str, object] | None = None,
     samples: int = SAMPLES,
 ) -> Evaluation:
     """The evaluation of a run, from what its best weights say.
@@ -165,13 +168,15 @@ def assess_run(
         dataset, split: What it was trained on.
         probabilities: float (n, classes).
         rows: int (n,), of the part: what they are of. Fewer than all for a run with a `limit`.
+        form: What besides the weights they depend on, by name, such as the temperature.
+        samples: Bootstrap samples.
     """
     weights = (folder / record.RUN_WEIGHTS).read_bytes()
-    seen = leaked(dataset, split, rows)
+    seen = leaks(dataset, rows, dataset, split)
     return _computed(
         folder.name,
         "run",
-        {record.RUN_WEIGHTS: sha256_of(weights)},
+        {record.RUN_WEIGHTS: sha256_of(weights), **(form or {})},
         predictions_of(dataset, rows, probabilities),
         _cases_of(dataset.table.iloc[rows]),
         samples,
@@ -180,7 +185,8 @@ def assess_run(
         part=part,
         split_sha256=split.sha256,
         sentence=sentence(folder.name, dataset, split, part, rows, seen),
-        leaked_share=float(seen.mean()),
+        leaked_share=seen.share_of_images,
+        leaked_lesions=seen.share_of_lesions,
         training=of_run(folder),
     )
 
@@ -263,7 +269,7 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
         raise TruthError(f"The table {path} has no column image_id (or image).")
     if table.empty:
         raise TruthError(f"The table {path} has no row.")
-    table["image_id"] = [Path(text.strip()).stem for text in table["image_id"]]
+    table["image_id"] = [batch.image_id(text.strip()) for text in table["image_id"]]
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise TruthError(f"The table {path} lists the image {repeated} twice.")
@@ -320,9 +326,10 @@ def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:
         raise TruthError(f"There is no folder {folder}.")
     found: dict[str, Path] = {}
     for path in batch.find_files([folder]):
-        if path.stem in found:
-            raise TruthError(f"{found[path.stem]} and {path} have the same name.")
-        found[path.stem] = path
+        name = batch.image_id(path)
+        if name in found:
+            raise TruthError(f"{found[name]} and {path} have the same name.")
+        found[name] = path
     missing = [image_id for image_id in image_ids if image_id not in found]
     if missing:
         raise TruthError(

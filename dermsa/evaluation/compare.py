@@ -125,7 +125,7 @@ class Pair:
 
     Attributes:
         first, second: Names of the models or runs.
-        test: "paired bootstrap", "McNemar" or "DeLong".
+        test: "paired bootstrap", "McNemar over lesions" or "DeLong over lesions".
         comparison: Second minus first, with the p-value as computed.
         adjusted_p: The p-value after Holm's correction over all pairs of the same call.
         sentence: The result in plain words.
@@ -175,6 +175,9 @@ def _difference_of_cases(first: Evaluation, second: Evaluation) -> str:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             return f"the {noun} is {one} for the first and {other} for the second."
+    hashes = first.split_sha256[:16], second.split_sha256[:16]
+    if all(hashes) and first.split_sha256 != second.split_sha256:
+        return f"the split is {hashes[0]} for the first and {hashes[1]} for the second."
     if first.classes != second.classes:
         return (
             f"the classes are {', '.join(first.classes)} for the first and "
@@ -234,26 +237,27 @@ def pairs(evaluations: Sequence[Evaluation], figure: Figure) -> tuple[Pair, ...]
 
 
 def mcnemar(evaluations: Sequence[Evaluation]) -> tuple[Pair, ...]:
-    """Whether all pairs are right equally often, by McNemar's exact test over photos.
+    """Whether all pairs are right equally often, by McNemar's test over lesions.
 
-    It takes photos to be independent. Where lesions have several photos its p-values are a
-    little too small, and the bootstrap of the accuracy is the safer answer.
+    The test for clustered pairs (see `statistics.mcnemar_test`), since photos of one lesion
+    resemble each other.
+
+    Raises:
+        NotComparable: See `check_comparable`.
     """
     check_comparable(evaluations)
 
     def compare(first: Evaluation, second: Evaluation) -> tuple[Comparison, str]:
         right = [one.predictions.predicted == one.predictions.truth for one in (first, second)]
-        test = statistics.mcnemar_test(*right)
-        shares = [float(of.mean()) for of in right]
-        missing = math.nan
-        difference = Interval(shares[1] - shares[0], missing, missing, test.n, first.lesions)
+        test = statistics.mcnemar_test(*right, first.predictions.lesion_ids)
+        shares = (float(of.mean()) for of in right)
         words = (
-            f"{second.model} alone is right on {test.only_second} photos of {test.n:,}, "
-            f"{first.model} alone on {test.only_first}"
+            f"{second.model} alone is right on {test.only_second} photos of {test.n:,} (of "
+            f"{first.lesions:,} lesions), {first.model} alone on {test.only_first}"
         )
-        return Comparison(*shares, difference, test.p_value), words
+        return Comparison(*shares, test.difference, test.p_value), words
 
-    return _all_pairs(evaluations, "McNemar", compare)
+    return _all_pairs(evaluations, "McNemar over lesions", compare)
 
 
 def delong(evaluations: Sequence[Evaluation], of_class: str | None = None) -> tuple[Pair, ...]:
@@ -281,27 +285,13 @@ def delong(evaluations: Sequence[Evaluation], of_class: str | None = None) -> tu
             raise NotComparable(f"The ROC AUC ({of}) cannot be tested: {error}") from None
         return result, _more_or_less(first.model, second.model, f"ROC AUC ({of})", result, True)
 
-    return _all_pairs(evaluations, "DeLong", compare)
+    return _all_pairs(evaluations, "DeLong over lesions", compare)
 
 
 def _score(predictions: Predictions, of_class: str | None) -> np.ndarray:
     if of_class is None:
         return predictions.malignancy_probability
     return predictions.probabilities[:, predictions.classes.index(of_class)]
-
-
-def pareto(benefit: Sequence[float], cost: Sequence[float]) -> tuple[bool, ...]:
-    """Which of several choices no other one beats: at least as good, no dearer, and not the same.
-
-    Args:
-        benefit: Higher is better.
-        cost: Lower is better.
-    """
-    points = list(zip(benefit, cost, strict=True))
-    return tuple(
-        not any(b >= good and c <= dear and (b, c) != (good, dear) for b, c in points)
-        for good, dear in points
-    )
 
 
 def disagreements(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -365,15 +355,23 @@ def _all_pairs(
 
 
 def _bootstrap_pairs(evaluations: Sequence[Evaluation], figure: Figure) -> tuple[Pair, ...]:
-    counted = statistics.resting_on(
-        METRICS[figure.metric], evaluations[0].predictions, figure.of_class
-    )
+    metric = METRICS[figure.metric]
+    other_side = statistics.on_other_side(metric, evaluations[0].predictions, figure.of_class)
     drawn = {one.model: _drawn(one, figure) for one in evaluations}
 
     def compare(first: Evaluation, second: Evaluation) -> tuple[Comparison, str]:
-        values = [one.interval(figure.metric, figure.of_class).value for one in (first, second)]
+        of = [one.interval(figure.metric, figure.of_class) for one in (first, second)]
+        # Precisions rest on what each model called so: on the fewer of both.
+        scarcer = min(of, key=lambda interval: interval.n)
         comparison = statistics.compare_samples(
-            *values, drawn[first.model], drawn[second.model], *counted
+            of[0].value,
+            of[1].value,
+            drawn[first.model],
+            drawn[second.model],
+            scarcer.n,
+            scarcer.n_lesions,
+            other_side=other_side,
+            grows_when_resampled=metric.grows_when_resampled,
         )
         return comparison, _words(first.model, second.model, figure, comparison)
 

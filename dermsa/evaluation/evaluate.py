@@ -28,7 +28,7 @@ class Subject:
         split: Says which cases these are: the model's own split, or another protocol's.
         part: "validation" or "test".
         rows: Of the part, in `dataset.table`.
-        leaked: bool, one a row: whether the model's training part has a photo of its lesion.
+        leaks: What of them the model has seen before.
         sentence: What is tested on what, for the first line of every report.
     """
 
@@ -37,8 +37,60 @@ class Subject:
     split: splits.Split
     part: str
     rows: np.ndarray
-    leaked: np.ndarray
+    leaks: Leaks
     sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Leaks:
+    """Which cases show a lesion that a model has seen before; arrays (n,).
+
+    Attributes:
+        lesions: Which lesion a case shows.
+        trained: bool, whether the model's training part has a photo of it.
+        chosen: bool, whether its validation part has one, which chose epoch, temperature and
+            thresholds.
+    """
+
+    lesions: np.ndarray
+    trained: np.ndarray
+    chosen: np.ndarray
+
+    @property
+    def share_of_images(self) -> float:
+        """Of the cases, those whose lesion was seen in training, 0 to 1."""
+        return float(self.trained.mean())
+
+    @property
+    def share_of_lesions(self) -> float:
+        """Of the lesions, those seen in training, 0 to 1."""
+        return self._shares(self.trained)[1]
+
+    @property
+    def sentence(self) -> str:
+        """What a reader of the figures has to know."""
+        found = "No lesion is shared with training."
+        if self.trained.any():
+            found = (
+                f"{self._counted(self.trained)} show lesions that training images show, too: the "
+                "figures are too good."
+            )
+        if self.chosen.any():
+            found += (
+                f" {self._counted(self.chosen)} show lesions of the validation part, which chose "
+                "epoch, temperature and thresholds."
+            )
+        return found
+
+    def _counted(self, cases: np.ndarray) -> str:
+        of_images, of_lesions = self._shares(cases)
+        return (
+            f"{int(cases.sum())} of these images ({of_images:.1%}; {of_lesions:.1%} of the lesions)"
+        )
+
+    def _shares(self, cases: np.ndarray) -> tuple[float, float]:
+        lesions = len(np.unique(self.lesions[cases])) / len(np.unique(self.lesions))
+        return float(cases.mean()), lesions
 
 
 def subject(
@@ -73,18 +125,25 @@ def subject(
     if dataset.classes != predictor.classes:
         raise DatasetError(f"{predictor.model.name} knows other diagnoses than {dataset.name}.")
     rows = split.rows(dataset, part)
-    seen = own.table["lesion_id"].iloc[trained.rows(own, "train")]
-    leaked = dataset.table["lesion_id"].iloc[rows].isin(set(seen)).to_numpy()
+    found = leaks(dataset, rows, own, trained)
     under = trained.protocol if split.sha256 != trained.sha256 else ""
-    words = sentence(predictor.model.name, dataset, split, part, rows, leaked, under)
-    return Subject(predictor, dataset, split, part, rows, leaked, words)
+    words = sentence(predictor.model.name, dataset, split, part, rows, found, under)
+    return Subject(predictor, dataset, split, part, rows, found, words)
 
 
-def leaked(dataset: Dataset, split: splits.Split, rows: np.ndarray) -> np.ndarray:
-    """Whether the lesion of each row has a photo in the training part, bool `(n,)`."""
-    lesions = dataset.table["lesion_id"]
-    trained = set(lesions.iloc[split.rows(dataset, "train")])
-    return lesions.iloc[rows].isin(trained).to_numpy()
+def leaks(dataset: Dataset, rows: np.ndarray, own: Dataset, split: splits.Split) -> Leaks:
+    """What of the given rows a model has seen before.
+
+    Args:
+        rows: Of `dataset.table`.
+        own, split: What the model was trained on, and how that was divided.
+    """
+    lesions = dataset.table["lesion_id"].iloc[rows]
+    seen = (
+        own.table["lesion_id"].iloc[split.rows(own, part)].unique()
+        for part in ("train", "validation")
+    )
+    return Leaks(lesions.to_numpy(str), *(lesions.isin(of).to_numpy() for of in seen))
 
 
 def sentence(
@@ -93,28 +152,21 @@ def sentence(
     split: splits.Split,
     part: str,
     rows: np.ndarray,
-    leaked: np.ndarray,
+    leaks: Leaks,
     trained_under: str = "",
 ) -> str:
     """What is tested on what, for the first line of every report.
 
     Args:
-        leaked: bool `(n,)`, of the rows.
+        leaks: Of the rows.
         trained_under: The protocol of the training, where it was another split.
     """
     lesions = dataset.table["lesion_id"].iloc[rows].nunique()
-    shared = int(leaked.sum())
-    leak = (
-        f"{shared} of these images ({shared / len(rows):.1%}) show lesions that training images "
-        "show, too: the figures are too good."
-        if shared
-        else "No lesion is shared with training."
-    )
     trained = f" It was trained under {trained_under}." if trained_under else ""
     return (
         f"{name} on {len(rows)} {part} images of {lesions} lesions of {dataset.name}, protocol "
-        f"{split.protocol}: {splits.PROTOCOLS[split.protocol]}{trained} {leak} Intervals: 95 %, "
-        "bootstrap over lesions."
+        f"{split.protocol}: {splits.PROTOCOLS[split.protocol]}{trained} {leaks.sentence} "
+        "Intervals: 95 %, bootstrap over lesions."
     )
 
 

@@ -391,8 +391,8 @@ def weighted_average(values: np.ndarray, support: np.ndarray) -> np.ndarray:
 class Ranking:
     """How much weight scores at or above each threshold, from the strictest to the laxest.
 
-    ROC and precision-recall curves, their areas, operating points and net benefit all read from
-    this, so the cases are sorted once for all of them.
+    ROC and precision-recall curves, their areas and operating points all read from this, so the
+    cases are sorted once for all of them.
 
     Attributes:
         thresholds: float (t,), falling; the first is infinity, where nothing is called positive.
@@ -449,20 +449,8 @@ class Ranking:
 
     def rates_at(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Sensitivity and specificity of calling a score >= threshold positive. (...) each."""
-        last = self._last_at(threshold)
+        last = int((self.thresholds >= threshold).sum()) - 1
         return self.sensitivity()[..., last], self.specificity()[..., last]
-
-    def net_benefit(self, threshold: float) -> np.ndarray:
-        """Net benefit of acting on a probability >= threshold, in true positives per case. (...).
-
-        (TP - FP * threshold / (1 - threshold)) / n, Vickers and Elkin (2006); 0 <= threshold < 1.
-        """
-        last = self._last_at(threshold)
-        harm = self.false_positives[..., last] * threshold / (1 - threshold)
-        return _ratio(self.true_positives[..., last] - harm, self.positives + self.negatives)
-
-    def _last_at(self, threshold: float) -> int:
-        return int((self.thresholds >= threshold).sum()) - 1
 
     def _where_both(self, values: np.ndarray) -> np.ndarray:
         return np.where((self.positives > 0) & (self.negatives > 0), values, np.nan)
@@ -537,6 +525,8 @@ class Metric:
         higher_is_better: Otherwise lower is.
         grows_when_resampled: Whether drawing cases twice raises it. Calibration errors do: they
             add up absolute gaps, and less data has larger ones by chance.
+        other_side: As `rests_on`: the cases that those are told from, where the figure needs
+            both; None where it does not.
     """
 
     name: str
@@ -547,6 +537,7 @@ class Metric:
     is_proportion: bool = False
     higher_is_better: bool = True
     grows_when_resampled: bool = False
+    other_side: Callable[[Predictions], np.ndarray] | None = None
 
 
 def _all_cases(predictions: Predictions) -> np.ndarray:
@@ -667,6 +658,7 @@ def _ranking_metrics() -> list[Metric]:
             partial(per_class, figure),
             True,
             _not_of_class if name.startswith("specificity") else _of_class,
+            other_side=_of_class if name.startswith("specificity") else _not_of_class,
         )
         for name, title, figure in _ranking_figures()
     ]
@@ -680,6 +672,7 @@ def _malignancy_metrics() -> list[Metric]:
             partial(_of_malignancy, figure),
             False,
             _benign_cases if name.startswith("specificity") else _malignant_cases,
+            other_side=_malignant_cases if name.startswith("specificity") else _benign_cases,
         )
         for name, title, figure in _ranking_figures()
     ]
@@ -699,6 +692,7 @@ def _averages(metric: Metric) -> tuple[Metric, Metric]:
             is_per_class=False,
             rests_on=_all_cases,
             is_proportion=False,
+            other_side=None,
         )
 
     return (

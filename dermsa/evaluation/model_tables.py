@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dermsa.evaluation.statistics import Interval
+
 FIGURES = (
     ("Macro recall", "metrics", "macro_recall"),
     ("Macro AUC", "metrics", "macro_roc_auc"),
@@ -99,7 +101,7 @@ def _thresholds(cards: Sequence[Mapping]) -> list[list[str]]:
 
 
 def _interval(of: Mapping) -> str:
-    return f"{of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
+    return Interval.from_dict(of).words
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

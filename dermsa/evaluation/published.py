@@ -9,6 +9,7 @@ silently: each carries the protocol it was measured under and what the number me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -74,7 +75,7 @@ SOURCES: dict[str, Source] = {
     "datta2021-isic2017": Source(
         "Datta, Shaikh, Srihari, Gao (2021), ISIC 2017",
         "https://arxiv.org/abs/2105.03358",
-        "isic2017",
+        "isic2017-nv-sk",
         "",
         None,
         "Two classes of ISIC 2017, not the seven of HAM10000.",
@@ -109,6 +110,20 @@ MEANINGS = {
     "training epoch; an answer for one image takes milliseconds.",
 }
 MEANINGS["sensors2022", "macro_f1"] = MEANINGS["sensors2022", "f1"]
+
+_ALONE = (
+    "Tested on {} images of lesions that have a single photo, so no lesion is shared with training."
+)
+OTHER_CONDITIONS = {
+    ("datta2021", "soft attention, 20% held out"): ("datta-80-20", _ALONE.format("1,103")),
+    ("datta2021", "soft attention, 30% held out"): ("datta-70-30", _ALONE.format("1,655")),
+    ("datta2021-isic2017", "quoted"): (
+        "",
+        "Quoted by Datta et al. from other papers; two classes of ISIC 2017, not the seven of "
+        "HAM10000.",
+    ),
+}
+"""Protocol and meaning of variants for which those of their source do not hold."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +161,20 @@ class Published:
 
     @property
     def protocol(self) -> str:
-        return SOURCES[self.source].protocol
+        own = OTHER_CONDITIONS.get((self.source, self.variant))
+        return own[0] if own else SOURCES[self.source].protocol
+
+    @property
+    def conditions(self) -> str:
+        """What it was measured on, in a sentence."""
+        own = OTHER_CONDITIONS.get((self.source, self.variant))
+        return own[1] if own else SOURCES[self.source].meaning
 
     @property
     def meaning(self) -> str:
         """What the number means, in a sentence or two."""
         own = MEANINGS.get((self.source, self.metric), "")
-        return f"{own} {SOURCES[self.source].meaning}".strip()
+        return f"{own} {self.conditions}".strip()
 
 
 @dataclass(frozen=True)
@@ -163,7 +185,8 @@ class Beside:
         published: The figure.
         measured: The same metric of the evaluation.
         difference: Measured minus published.
-        inside: Whether the published value lies in the measured interval.
+        inside: Whether the published value lies in the measured interval; None where there is
+            no interval.
         measured_protocol: Under which the evaluation was made.
         caveat: Why the two may differ for other reasons than the model; "" where the data set and
             the protocol are the same.
@@ -172,7 +195,7 @@ class Beside:
     published: Published
     measured: Interval
     difference: float
-    inside: bool
+    inside: bool | None
     measured_protocol: str
     caveat: str
 
@@ -202,7 +225,7 @@ def beside(evaluation: Evaluation, published: Iterable[Published]) -> tuple[Besi
                 figure,
                 measured,
                 measured.value - figure.value,
-                measured.low <= figure.value <= measured.high,
+                _inside(measured, figure.value),
                 evaluation.protocol,
                 _caveat(evaluation, figure),
             )
@@ -210,12 +233,18 @@ def beside(evaluation: Evaluation, published: Iterable[Published]) -> tuple[Besi
     return tuple(rows)
 
 
+def _inside(measured: Interval, value: float) -> bool | None:
+    if not math.isfinite(measured.value) or not math.isfinite(measured.low):
+        return None
+    return measured.low <= value <= measured.high
+
+
 def _caveat(evaluation: Evaluation, figure: Published) -> str:
     source = SOURCES[figure.source]
     if source.dataset != evaluation.dataset:
         return f"Published on {source.dataset}, measured on {evaluation.dataset}."
-    if source.protocol != evaluation.protocol:
-        stated = source.protocol or "a protocol that is not stated"
+    if figure.protocol != evaluation.protocol:
+        stated = figure.protocol or "a protocol that is not stated"
         return f"Published under {stated}, measured under {evaluation.protocol}."
     return ""
 
@@ -401,7 +430,7 @@ def _datta_isic2017() -> Iterator[Published]:
                 "datta2021-isic2017",
                 file,
                 row["network"],
-                "soft attention" if own else "",
+                "soft attention" if own else "quoted",
                 metric,
                 row[column],
                 backbone="InceptionResNetV2" if own else "",

@@ -60,7 +60,8 @@ class Evaluation:
     Attributes:
         model: Name of the model, or id of the run.
         kind: "model", "run" or "file" (see `measured_elsewhere`).
-        served: What was measured, down to its hashes: from `served_form`.
+        served: What was measured, down to its hashes: from `served_form`; of a run its weights,
+            and what else its answers depend on.
         dataset: Name of the data set, or of the folder of photos.
         protocol: A key of `splits.PROTOCOLS`, or "none" for a folder of photos.
         part: "validation", "test", or "all" for a folder of photos.
@@ -71,6 +72,7 @@ class Evaluation:
             where unknown, the texts are "" where unknown.
         leaked_share: Share of the cases, 0 to 1, whose lesion was seen in training; None where
             that is not known.
+        leaked_lesions: Likewise of the lesions.
         drawn: Every metric on the bootstrap samples, by name, as `statistics.draw_samples`.
         groups: Figures by sex, age, site, confirmation and source.
         attention: How good the maps are; None where it was not measured.
@@ -90,6 +92,7 @@ class Evaluation:
     predictions: Predictions
     cases: pd.DataFrame
     leaked_share: float | None = None
+    leaked_lesions: float | None = None
     drawn: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     estimates: tuple[Estimate, ...] = ()
     groups: tuple[Group, ...] = ()
@@ -295,13 +298,14 @@ def read_predictions(
     return parse_predictions(text, path, classes, malignant)
 
 
-def measured_elsewhere(path: Path, like: Evaluation) -> Evaluation:
+def measured_elsewhere(path: Path, like: Evaluation, name: str | None = None) -> Evaluation:
     """The evaluation of predictions that another program made for the cases of an evaluation.
 
     Args:
         path: See `read_predictions`; a row for every case of `like`, in any order.
         like: What it is to be compared with; says which lesion a case shows, and all else that is
             known of it. As many bootstrap samples are drawn as it has.
+        name: What to call it; None for the name of the file without its suffix.
 
     Raises:
         EvaluationError: What is wrong with it, or which cases are missing or not the same.
@@ -323,7 +327,7 @@ def measured_elsewhere(path: Path, like: Evaluation) -> Evaluation:
             f"{path} has another truth than {like.model} for {len(differ):,} images, for example "
             f"{ours.case_ids[differ[0]]}."
         )
-    name, samples = Path(path).stem, len(next(iter(like.drawn.values())))
+    name, samples = name or Path(path).stem, len(next(iter(like.drawn.values())))
     return dataclasses.replace(
         like,
         model=name,
@@ -334,6 +338,7 @@ def measured_elsewhere(path: Path, like: Evaluation) -> Evaluation:
         "known.",
         predictions=theirs,
         leaked_share=None,
+        leaked_lesions=None,
         groups=subgroups.measure(theirs, like.cases, samples),
         attention=None,
         cost=None,
@@ -471,7 +476,7 @@ def as_dict(evaluation: Evaluation) -> dict:
             per_class.setdefault(one.metric, {})[one.of_class] = one.interval.as_dict()
     names = (
         "model", "kind", "served", "dataset", "protocol", "part", "split_sha256", "sentence",
-        "leaked_share", "images", "lesions", "classes", "notes",
+        "leaked_share", "leaked_lesions", "images", "lesions", "classes", "notes",
     )  # fmt: skip
     return {
         "format": FORMAT,
@@ -501,6 +506,7 @@ def _from_dict(
     )  # fmt: skip
     return Evaluation(
         **{name: about[name] for name in names},
+        leaked_lesions=about.get("leaked_lesions"),  # not in the first files of this format
         predictions=predictions,
         cases=cases,
         drawn=drawn,
@@ -541,12 +547,11 @@ def _check_fresh(folder: Path, about: dict, remedy: str) -> None:
     else:
         weights = folder / RUN_WEIGHTS
         present = {RUN_WEIGHTS: store.sha256_of(weights.read_bytes())} if weights.exists() else {}
-    if present != about["served"]:
-        changed = sorted(
-            key
-            for key in {*present, *about["served"]}
-            if present.get(key) != about["served"].get(key)
-        )
+    served = about["served"]
+    if about["kind"] == "run":  # which is its weights; the form was chosen when it was measured
+        served = {RUN_WEIGHTS: served.get(RUN_WEIGHTS)}
+    if present != served:
+        changed = sorted(key for key in {*present, *served} if present.get(key) != served.get(key))
         raise EvaluationError(
             f"The evaluation of {folder.name} is stale: {', '.join(changed)} has changed since. "
             f"{remedy}"

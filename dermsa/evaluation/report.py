@@ -6,15 +6,13 @@ reported comes from test cases.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from functools import partial
 
 import numpy as np
 
 from dermsa.evaluation.calibration import malignancy_threshold
 from dermsa.evaluation.metrics import METRICS, Metric, Predictions, Ranking, rank
-from dermsa.evaluation.statistics import SAMPLES, Interval, bootstrap_report
+from dermsa.evaluation.statistics import SAMPLES, bootstrap_report
 
 TRIAGE_TARGETS = (0.90, 0.95, 0.98)
 
@@ -29,9 +27,11 @@ def measure(predictions: Predictions, samples: int = SAMPLES) -> dict[str, dict]
     overall, per_class = {}, {}
     for estimate in bootstrap_report(predictions, METRICS.values(), samples=samples):
         if estimate.of_class is None:
-            overall[estimate.metric] = plain(estimate.interval)
+            overall[estimate.metric] = estimate.interval.as_dict()
         else:
-            per_class.setdefault(estimate.metric, {})[estimate.of_class] = plain(estimate.interval)
+            per_class.setdefault(estimate.metric, {})[estimate.of_class] = (
+                estimate.interval.as_dict()
+            )
     return {"overall": overall, "per_class": per_class}
 
 
@@ -61,14 +61,6 @@ def operating_points(
     return points
 
 
-def plain(interval: Interval) -> dict:
-    """An interval as JSON-ready values; NaN becomes None."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in dataclasses.asdict(interval).items()
-    }
-
-
 def _rates(
     predictions: Predictions, positive: frozenset[str], threshold: float, samples: int
 ) -> tuple[dict, dict]:
@@ -84,7 +76,7 @@ def _rates(
         Metric("specificity", "Specificity", partial(rate, 1), False, lambda p: ~found(p), True),
     )
     sensitivity, specificity = bootstrap_report(predictions, metrics, samples=samples)
-    return plain(sensitivity.interval), plain(specificity.interval)
+    return sensitivity.interval.as_dict(), specificity.interval.as_dict()
 
 
 def _against_rest(

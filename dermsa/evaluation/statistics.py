@@ -28,6 +28,8 @@ SAMPLES = 2000
 CONFIDENCE = 0.95
 SAMPLES_AT_ONCE = 100
 """Weights of so many samples fit in the processor's cache; more at once is slower."""
+NO_WIDTH = 1e-6
+"""Intervals of figures, all of the order of 1, that are not wider have no width but rounding."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,16 @@ class Interval:
     n: int
     n_lesions: int | None = None
 
+    @property
+    def words(self) -> str:
+        """ "0.812 (0.790 to 0.834)", without the ends where they cannot be told."""
+        if not math.isfinite(self.value):
+            return "not defined"
+        ends = f" ({self.low:.3f} to {self.high:.3f})" if math.isfinite(self.low) else ""
+        return f"{self.value:.3f}{ends}"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}"
+        return f"{self.words}, n = {self.n:,}"
 
     def as_dict(self) -> dict:
         """JSON-ready values; NaN becomes None."""
@@ -163,9 +173,8 @@ def bootstrap_interval(
 
     Returns:
         The interval, with n of all cases. Samples in which the metric is not defined are left
-        out; where that is more than half of them, the ends are NaN. An interval without width
-        says that all samples agree, as they do when nothing went wrong, not that chance is
-        ruled out.
+        out. The ends are NaN where that is more than half of them, and where all samples agree,
+        as they do when nothing went wrong: that does not rule out chance.
     """
     drawn = _bootstrap([metric], predictions, samples, seed)[0]
     if drawn.ndim != 1:
@@ -190,10 +199,11 @@ def bootstrap_report(
 ) -> tuple[Estimate, ...]:
     """Every metric with its interval, from one set of bootstrap samples.
 
-    As `bootstrap_interval`, with two differences. Each figure's n counts the cases that it rests
-    on (`Metric.rests_on`): the melanomas for the melanomas' recall. And a proportion of exactly
+    As `bootstrap_interval`, with three differences. Each figure's n counts the cases that it
+    rests on (`Metric.rests_on`): the melanomas for the melanomas' recall. A proportion of exactly
     0 or 1, on which all samples agree, gets Wilson's interval over its lesions: 6 found of 6
-    does not prove that all are found.
+    does not prove that all are found. And the ends are NaN where a side has a single lesion,
+    which no sample can replace by another.
     """
     metrics = tuple(metrics)
     drawn = draw_samples(predictions, metrics, samples=samples, seed=seed)
@@ -240,6 +250,7 @@ def report_of_samples(
                 of_metric[:, k],
                 confidence,
                 resting_on(metric, predictions, name),
+                on_other_side(metric, predictions, name),
             )
             estimates.append(Estimate(metric.name, name, interval))
     return tuple(estimates)
@@ -249,19 +260,42 @@ def resting_on(
     metric: Metric, predictions: Predictions, of_class: str | None = None
 ) -> tuple[int, int]:
     """Numbers of cases and of lesions that a figure rests on (`Metric.rests_on`)."""
-    cases = metric.rests_on(predictions)
-    if metric.is_per_class:
-        cases = cases[:, predictions.classes.index(of_class)]
-    return _count(predictions, cases)
+    return _count(predictions, _cases_of(metric.rests_on, metric, predictions, of_class))
+
+
+def on_other_side(
+    metric: Metric, predictions: Predictions, of_class: str | None = None
+) -> int | None:
+    """Number of lesions on the other side of a figure (`Metric.other_side`); None without one."""
+    if metric.other_side is None:
+        return None
+    return _count(predictions, _cases_of(metric.other_side, metric, predictions, of_class))[1]
+
+
+def _cases_of(
+    side: Callable[[Predictions], np.ndarray],
+    metric: Metric,
+    predictions: Predictions,
+    of_class: str | None,
+) -> np.ndarray:
+    cases = side(predictions)
+    return cases[:, predictions.classes.index(of_class)] if metric.is_per_class else cases
 
 
 def _report_interval(
-    metric: Metric, value: float, drawn: np.ndarray, confidence: float, counted: tuple[int, int]
+    metric: Metric,
+    value: float,
+    drawn: np.ndarray,
+    confidence: float,
+    counted: tuple[int, int],
+    other_side: int | None,
 ) -> Interval:
     n, n_lesions = counted
     if metric.is_proportion and n and value in (0.0, 1.0):
         exact = wilson_interval(round(value * n_lesions), n_lesions, confidence)
         return Interval(value, exact.low, exact.high, n, n_lesions)
+    if not _can_vary(n_lesions, other_side):
+        return Interval(value, math.nan, math.nan, n, n_lesions)
     if metric.grows_when_resampled:
         drawn = _centred(drawn, value)
     return Interval(value, *_percentiles(drawn, confidence), n, n_lesions)
@@ -283,7 +317,8 @@ def mean_intervals(
 
     Returns:
         One per column; n counts the cases with a measurement. A column of zeros or of ones alone
-        gets Wilson's interval over its lesions, as in `bootstrap_report`.
+        gets Wilson's interval over its lesions, as in `bootstrap_report`; the ends are NaN where
+        all samples agree on another value.
     """
     values, lesion_ids = np.asarray(values, dtype=np.float64), np.asarray(lesion_ids)
     if values.ndim != 2 or lesion_ids.shape != values.shape[:1]:
@@ -348,15 +383,19 @@ def paired_bootstrap(
     samples: int = SAMPLES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    grows_when_resampled: bool = False,
 ) -> Comparison:
     """Difference of any figure between two models, both on the same bootstrap samples of lesions.
 
     Args:
         metric: As in `bootstrap_interval`: one value per sample.
         first, second: The same cases in the same order (`check_same_cases`).
+        grows_when_resampled: As in `bootstrap_interval`: the samples of each model are moved
+            before the difference is taken. The better calibrated of two models grows more.
 
     Returns:
-        Second minus first. The p-value inverts the percentile interval: twice the smaller share
+        Second minus first; the ends are NaN where all samples agree. The p-value inverts the
+        percentile interval: twice the smaller share
         of samples on either side of 0, counting the data themselves as one sample, so that it is
         never 0 (Davison and Hinkley 1997); at most 1.
 
@@ -369,7 +408,13 @@ def paired_bootstrap(
         raise ValueError("Expected a metric that gives one value. Received: one per class")
     values = float(metric(first)), float(metric(second))
     counted = _count(first, np.ones(len(first), dtype=bool))
-    return compare_samples(*values, *drawn, *counted, confidence=confidence)
+    return compare_samples(
+        *values,
+        *drawn,
+        *counted,
+        confidence=confidence,
+        grows_when_resampled=grows_when_resampled,
+    )
 
 
 def compare_samples(
@@ -380,7 +425,9 @@ def compare_samples(
     n: int,
     n_lesions: int,
     *,
+    other_side: int | None = None,
     confidence: float = CONFIDENCE,
+    grows_when_resampled: bool = False,
 ) -> Comparison:
     """As `paired_bootstrap`, of figures already drawn on the same samples.
 
@@ -389,31 +436,60 @@ def compare_samples(
         first_drawn, second_drawn: float (samples,), from `draw_samples` with the same lesions
             and the same seed.
         n, n_lesions: What the figure rests on.
+        other_side: See `on_other_side`. Where one of the sides has a single lesion, which every
+            sample repeats, no difference can be told from chance: ends and p-value are NaN.
+        grows_when_resampled: As in `paired_bootstrap`.
     """
+    if grows_when_resampled:
+        first_drawn, second_drawn = _centred(first_drawn, first), _centred(second_drawn, second)
     differences = second_drawn - first_drawn
+    if not _can_vary(n_lesions, other_side):
+        differences = np.full(len(differences), np.nan)
     difference = Interval(second - first, *_percentiles(differences, confidence), n, n_lesions)
     return Comparison(first, second, difference, _bootstrap_p_value(differences))
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Cases that only one of two models gets right, and the two-sided p-value of no difference."""
+    """Whether two models are right equally often.
+
+    Attributes:
+        only_first, only_second: Cases that only that model gets right.
+        n: Cases.
+        p_value: Two-sided, of no difference.
+        difference: Share right of the second less that of the first, with its normal interval;
+            the ends are NaN where they cannot be told.
+    """
 
     only_first: int
     only_second: int
     n: int
     p_value: float
+    difference: Interval
 
 
-def mcnemar_test(first_correct: np.ndarray, second_correct: np.ndarray) -> McNemar:
-    """McNemar's test (1947) that two models are right equally often; exact at every size.
+def mcnemar_test(
+    first_correct: np.ndarray,
+    second_correct: np.ndarray,
+    lesion_ids: np.ndarray | None = None,
+    confidence: float = CONFIDENCE,
+) -> McNemar:
+    """McNemar's test (1947) that two models are right equally often.
 
-    Under no difference each case that only one model gets right is a fair coin. The binomial sum
-    costs nothing, so there is no chi-square approximation. It takes cases to be independent:
-    where lesions have several photos, the paired bootstrap is the safer answer.
+    Without lesions it takes cases to be independent and is exact at every size: under no
+    difference each case that only one model gets right is a fair coin.
+
+    With lesions it is the test for clustered pairs (Obuchowski 1998; Durkalski et al. 2003): with
+    d_k photos of lesion k that the second model alone gets right, less those that the first alone
+    does, (sum of d_k)^2 / sum of d_k^2 follows chi-square with one degree of freedom. Of lesions
+    with one photo each that is McNemar's own approximation. It wants some ten lesions or more on
+    which the models differ.
 
     Args:
         first_correct, second_correct: bool (n,), the same cases.
+        lesion_ids: (n,), equal for photos of one lesion; None for independent cases.
+        confidence: Of the interval of the difference, in (0, 1). Its variance is that of the sums
+            over lesions.
     """
     first, second = np.asarray(first_correct), np.asarray(second_correct)
     if (
@@ -425,10 +501,35 @@ def mcnemar_test(first_correct: np.ndarray, second_correct: np.ndarray) -> McNem
             f"Expected two bool arrays of one shape (n,). Received: {first.dtype} {first.shape} "
             f"and {second.dtype} {second.shape}"
         )
+    n = len(first)
+    clusters = np.arange(n) if lesion_ids is None else np.asarray(lesion_ids)
+    if clusters.shape != (n,):
+        raise ValueError(f"Expected lesion_ids of shape {(n,)}. Received: {clusters.shape}")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = only_first + only_second
-    tail = bdtr(min(only_first, only_second), discordant, 0.5) if discordant else 1.0
-    return McNemar(only_first, only_second, len(first), min(1.0, 2 * float(tail)))
+    gained = second.astype(np.float64) - first
+    if lesion_ids is None:
+        discordant = only_first + only_second
+        tail = bdtr(min(only_first, only_second), discordant, 0.5) if discordant else 1.0
+        p_value = min(1.0, 2 * float(tail))
+    else:
+        _, lesion_of_case = np.unique(clusters, return_inverse=True)
+        of_lesion = np.bincount(lesion_of_case, gained)
+        spread = math.sqrt((of_lesion**2).sum())
+        p_value = 2 * float(ndtr(-abs(of_lesion.sum()) / spread)) if spread else 1.0
+    difference = _mean_over_lesions(gained, clusters, confidence)
+    return McNemar(only_first, only_second, n, p_value, difference)
+
+
+def _mean_over_lesions(values: np.ndarray, lesion_ids: np.ndarray, confidence: float) -> Interval:
+    """Mean of values (n,) with its normal interval, lesions being what varies."""
+    mean, n_lesions = float(values.mean()), len(np.unique(lesion_ids))
+    low = high = math.nan
+    if n_lesions > 1:
+        error = math.sqrt(_clustered_covariance((values - mean)[None], lesion_ids)[0, 0])
+        if error:
+            margin = ndtri((1 + _checked(confidence)) / 2) * error
+            low, high = mean - float(margin), mean + float(margin)
+    return Interval(mean, low, high, len(values), n_lesions)
 
 
 def delong_test(
@@ -539,7 +640,8 @@ def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
         return math.nan, math.nan
     tail = (1 - _checked(confidence)) / 2
     low, high = np.quantile(defined, (tail, 1 - tail))
-    return float(low), float(high)
+    # Samples that all agree, but for rounding, do not tell how far chance would move the figure.
+    return (float(low), float(high)) if high - low > NO_WIDTH else (math.nan, math.nan)
 
 
 def _bootstrap_p_value(differences: np.ndarray) -> float:
@@ -548,6 +650,11 @@ def _bootstrap_p_value(differences: np.ndarray) -> float:
         return math.nan
     smaller = min((defined <= 0).sum(), (defined >= 0).sum())
     return min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
+
+
+def _can_vary(n_lesions: int, other_side: int | None) -> bool:
+    """Whether samples of lesions differ on every side of a figure."""
+    return min(n_lesions, n_lesions if other_side is None else other_side) > 1
 
 
 def _count(predictions: Predictions, cases: np.ndarray) -> tuple[int, int]:
@@ -576,7 +683,7 @@ def midranks(values: np.ndarray) -> np.ndarray:
 
 
 def _clustered_covariance(deviations: np.ndarray, lesion_ids: np.ndarray) -> np.ndarray:
-    """Covariance (2, 2) of the mean of deviations (2, m), lesions being what varies."""
+    """Covariance (k, k) of the means of deviations (k, m), lesions being what varies."""
     names, lesion_of_case = np.unique(lesion_ids, return_inverse=True)
     sums = np.stack([np.bincount(lesion_of_case, row, len(names)) for row in deviations])
     return len(names) / (len(names) - 1) * (sums @ sums.T) / deviations.shape[1] ** 2

@@ -22,7 +22,7 @@ from dermsa.taxonomy import UNKNOWN
 AGE_EDGES = (30, 45, 60, 75)
 """Years at which a new band begins."""
 SMALL = 30
-"""Groups of fewer lesions are shown, but greyed: one lesion more or less moves their figures."""
+"""Figures that rest on fewer lesions are shown, but greyed: one lesion more or less moves them."""
 PROPERTIES = {
     "sex": "Sex",
     "age": "Age",
@@ -45,7 +45,6 @@ class Group:
         property: A key of `PROPERTIES`.
         value: What they share, such as "female" or "45 to 59".
         n, n_lesions: Cases and different lesions.
-        small: Fewer than `SMALL` lesions.
         by_class: Number of cases by diagnosis.
         intervals: By the names of `TITLES`; NaN where the group lacks the cases for a figure.
     """
@@ -54,7 +53,6 @@ class Group:
     value: str
     n: int
     n_lesions: int
-    small: bool
     by_class: Mapping[str, int]
     intervals: Mapping[str, Interval]
 
@@ -65,7 +63,14 @@ class Group:
     @classmethod
     def from_dict(cls, values: Mapping) -> Group:
         intervals = {name: Interval.from_dict(one) for name, one in values["intervals"].items()}
-        return cls(**{**values, "intervals": intervals})
+        # Files of before say of the whole group whether it is small.
+        known = {name: of for name, of in values.items() if name != "small"}
+        return cls(**{**known, "intervals": intervals})
+
+
+def is_small(interval: Interval) -> bool:
+    """Whether a figure rests on too few lesions to be believed, such as one on three melanomas."""
+    return interval.n_lesions is not None and interval.n_lesions < SMALL
 
 
 def measure(
@@ -134,7 +139,6 @@ def _group(name: str, value: str, predictions: Predictions, samples: int) -> Gro
         value=value,
         n=len(predictions),
         n_lesions=n_lesions,
-        small=n_lesions < SMALL,
         by_class=dict(zip(predictions.classes, counts.tolist(), strict=True)),
         intervals={
             estimate.metric: estimate.interval

@@ -31,7 +31,7 @@ class Row:
     """One photo's answer, or why there is none.
 
     Attributes:
-        image_id: File name without its suffix.
+        image_id: See `image_id`.
         probabilities: float64 `(classes,)`, calibrated; None where there is an error.
         error: One sentence; "" where there is an answer.
     """
@@ -92,6 +92,15 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     return files
 
 
+def image_id(name: str | os.PathLike) -> str:
+    """What a picture file is called in tables: its name without the suffix of a picture.
+
+    Nothing else is cut off, so that names with dots ("1.2.840.10008") stay whole.
+    """
+    path = Path(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
 def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], list[str]]:
     """Reads a CSV with `image_id` and any of age, sex, localization.
 
@@ -112,16 +121,16 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
                     "age, sex, localization."
                 )
             for row in reader:
-                image_id = Path((row["image_id"] or "").strip()).stem
-                if image_id in patients:
-                    warnings.append(f"{image_id}: listed twice; the last row counts.")
+                name = image_id((row["image_id"] or "").strip())
+                if name in patients:
+                    warnings.append(f"{name}: listed twice; the last row counts.")
                 try:
                     patient, notes = parse(*(row.get(name) for name in PATIENT_COLUMNS))
                 except PatientError as error:
-                    patients[image_id] = str(error)
+                    patients[name] = str(error)
                     continue
-                patients[image_id] = patient
-                warnings += [f"{image_id}: {note}" for note in notes]
+                patients[name] = patient
+                warnings += [f"{name}: {note}" for note in notes]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"The table {path} cannot be read: {error}") from None
     return patients, warnings
@@ -137,13 +146,14 @@ def predict_files(
     unknown = Patient()
 
     def prepare(path: Path) -> Prepared:
-        patient = patients.get(path.stem, unknown)
+        name = image_id(path)
+        patient = patients.get(name, unknown)
         if isinstance(patient, str):
-            return Prepared(path.stem, error=patient)
+            return Prepared(name, error=patient)
         try:
-            return Prepared(path.stem, predictor.seen(images.load(path)), patient)
+            return Prepared(name, predictor.seen(images.load(path)), patient)
         except images.ImageRefused as error:
-            return Prepared(path.stem, error=str(error))
+            return Prepared(name, error=str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _batches(_ahead(pool, prepare, files)):

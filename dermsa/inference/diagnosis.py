@@ -14,11 +14,14 @@ from dermsa.patient import Patient
 
 @dataclass(frozen=True)
 class MeasuredRate:
-    """A proportion measured on test lesions, with its 95 % interval and number of cases."""
+    """A proportion measured on test lesions, with its 95 % interval and number of cases.
 
-    value: float
-    low: float
-    high: float
+    The ends are None where they cannot be told, the value where there was no case.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
     n: int
 
 

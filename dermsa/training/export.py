@@ -129,7 +129,14 @@ def export(
     )
     probabilities = calibration.softmax(tested, settings["temperature"])
     split = splits.read_split(run.split)
-    evaluation = assess.assess_run(run.folder, dataset, split, probabilities, rows["test"])
+    form = {
+        "temperature": settings["temperature"],
+        "views": views,
+        "weight_format": weight_format,
+    }
+    evaluation = assess.assess_run(
+        run.folder, dataset, split, probabilities, rows["test"], form=form
+    )
     record.save(evaluation, run.folder)
 
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent
+from tests.drawn_evaluations import drawn_evaluation
 from tests.drawn_weights import ELSEWHERE, GOOD, POOR, UNMEASURED, write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +140,24 @@ def test_cost_names_what_is_known_of_training_and_of_published_models(compared):
     assert large["Parameters"].startswith("*5.") and large["Training, s/epoch"]
 
 
+def test_figures_of_a_run_that_went_on_are_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("DERMSA_RUNS", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    run = tmp_path / "20250101-run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    weights = run / record.RUN_WEIGHTS
+    weights.write_bytes(b"weights")
+    served = {record.RUN_WEIGHTS: store.sha256_of(b"weights")}
+    record.save(drawn_evaluation(run.name, kind="run", served=served), run)
+    page = opened(models=[run.name])
+    assert page.table and not page.error
+    weights.write_bytes(b"further")
+    page.run()
+    assert "best.weights.h5 has changed since" in page.error[0].value and not page.table
+
+
 def test_a_chosen_run_that_is_gone_is_forgotten(evaluations, tmp_path, monkeypatch):
     write_weights(tmp_path)
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
@@ -225,6 +245,15 @@ def test_an_empty_class_is_told_and_no_view_fails(evaluations, tmp_path, monkeyp
     look_at(page, "Differences")
     page.selectbox(key="difference-of").set_value(compare.Figure("recall", "df")).run()
     assert not page.exception and "not defined on these cases" in text(page)
+    differences = next(table.value for table in page.table if "Corrected" in table.value.columns)
+    assert set(differences["Second minus first"]) == {"not defined"}
+    assert set(differences["Difference"]) == {"not defined"}
+    look_at(page, "Papers")
+    papers = next(table.value for table in page.table if "Published lies" in table.value.columns)
+    of_df = papers[papers["Figure"] == "Sensitivity (recall): Dermatofibroma"]
+    assert of_df["Difference"].tolist() == ["not defined"]
+    assert of_df["Published lies"].tolist() == [""]
+    assert not any(re.search(r"\bnan\b", table.value.to_string()) for table in page.table)
 
 
 def test_page_brings_in_neither_tensorflow_nor_keras(evaluations):

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dermsa import plots_compare
-from dermsa.comparison import Chosen, cell, map_figures
+from dermsa.comparison import (
+    Chosen,
+    agreement_rows,
+    describe_removal,
+    map_figures,
+    removal,
+)
 from dermsa.evaluation import attention_quality
 from dermsa.evaluation.record import Evaluation
 from dermsa.plots import percent
@@ -77,46 +83,24 @@ def show_removal(chosen: Chosen) -> None:
         required=True,
         key="map-kind",
     )
-    found = chosen.by_label(
-        lambda one: (
-            next((curve for curve in one.attention.curves if curve.kind == kind), None)
-            if one.attention
-            else None
-        )
-    )
+    found = removal(chosen, kind)
     if not any(found.values()):
         st.info("This kind of map was not measured.")
         return
-    show_figure(
-        plots_compare.removal_curves(found),
-        f"Mean probability of the diagnosis by {attention_quality.KINDS[kind]}. "
-        + " ".join(
-            f"{name}: deletion to {curve.deletion[-1]:.2f}, insertion to {curve.insertion[-1]:.2f}."
-            for name, curve in found.items()
-            if curve
-        ),
-        "removal",
-    )
+    show_figure(plots_compare.removal_curves(found), describe_removal(kind, found), "removal")
 
 
 def show_agreement(chosen: Chosen, measured: Sequence[Evaluation], of_class: str | None) -> None:
-    kinds = attention_quality.KINDS
-    own = {
-        one.model: {
-            (of.first, of.second): of.correlation
-            for of in one.attention.agreements
-            if of.of_class == of_class
-        }
-        for one in measured
-    }
-    pairs = list(dict.fromkeys(pair for of in own.values() for pair in of))
-    if not pairs:
+    rows = agreement_rows(chosen, of_class)
+    if not rows:
         return
-    table = {"Agreement of the maps": [f"{kinds[a]} and {kinds[b]}" for a, b in pairs]}
-    for model, of in own.items():
-        table[chosen.labels[model]] = [cell(of[pair]) if pair in of else "" for pair in pairs]
-    st.table(table, border="horizontal", hide_index=True)
-    n = next(interval.n for of in own.values() for interval in of.values())
+    st.table(rows, border="horizontal", hide_index=True)
+    n = next(
+        of.correlation.n
+        for one in measured
+        for of in one.attention.agreements
+        if of.of_class == of_class
+    )
     st.caption(
         f"Rank correlation over the positions of a photo, 1 where two maps agree; n = {n:,}."
     )

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dermsa import plots_compare
-from dermsa.comparison import Chosen, cost_rows, describe_points, priced
+from dermsa.comparison import (
+    Chosen,
+    cost_rows,
+    describe_points,
+    machines,
+    not_measured_together,
+    priced,
+)
 from dermsa.evaluation.metrics import METRICS
 from ui.figures import show_figure
 
@@ -32,18 +39,15 @@ def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
             hide_index=True,
             alt="Size, arithmetic, time and memory.",
         )
-    if len({frozenset(cost.measured_with) for cost in measured}) > 1:
-        st.warning(
-            "These times were not measured together, so they may differ for other reasons than "
-            "the models.",
-            icon=":material/timer:",
-        )
+    warning = not_measured_together(chosen)
+    if warning:
+        st.warning(warning, icon=":material/timer:")
     if measured:
+        turns = "" if warning else " Models took turns."
         st.caption(
-            "An answer is that of the page: all views, maps and checks. Times in the served form "
-            f"on {measured[0].processor}, {measured[0].threads} threads, models taking turns; "
-            "memory of a process that answers, Python included. The line joins measured models "
-            "that no other one beats. Open signs are published, under another protocol."
+            f"An answer is that of the page: all views, maps and checks. {machines(chosen)}{turns} "
+            "Memory is that of a process that answers, Python included. The line joins measured "
+            "models that no other one beats. Open signs are published, under another protocol."
         )
     st.caption(
         "Training: the median epoch (of an ensemble one of every member) and the most memory, on "

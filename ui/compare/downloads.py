@@ -41,4 +41,5 @@ def show_downloads(chosen: Chosen, papers: Sequence[str]) -> None:
 
 def latex_of(chosen: Chosen) -> str:
     rows, names = table_rows(chosen.key, chosen), list(chosen.labels.values())
-    return comparison_report.latex_table(rows, names, what_was_tested(chosen.evaluations[0]))
+    tested = dict.fromkeys(what_was_tested(one) for one in chosen.evaluations)
+    return comparison_report.latex_table(rows, names, " ".join(tested))

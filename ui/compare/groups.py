@@ -39,7 +39,8 @@ def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
     figure = plots_compare.interval_rows(found.figures, title, found.small, found.shown)
     show_figure(figure, plots_compare.describe(title, found.figures), "groups")
     st.caption(
-        f"Grey: fewer than {subgroups.SMALL} lesions. 95 % intervals, bootstrap over lesions. "
+        f"Grey: rests on fewer than {subgroups.SMALL} lesions. 95 % intervals, bootstrap over "
+        "lesions. "
         + (f"Not defined for: {'; '.join(found.missing)}. " if found.missing else "")
         + "Groups differ in their mix of diagnoses, which moves these figures, too:"
     )

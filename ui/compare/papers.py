@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dermsa import plots_compare
-from dermsa.comparison import Chosen, cell, published_models
+from dermsa.comparison import Chosen, on_these_data, paper_rows, published_models
 from dermsa.evaluation import published
-from dermsa.evaluation.compare import Figure
-from dermsa.plots_compare import printed_text
 
 
 def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
-    if not papers:
-        st.info("Choose published models above.", icon=":material/menu_book:")
+    shown = on_these_data(chosen, papers)
+    if not shown:
+        st.info(
+            f"Choose published models above that were measured on {chosen.evaluations[0].dataset}.",
+            icon=":material/menu_book:",
+        )
         return
     left, right = st.columns(2, gap="medium")
     model = left.selectbox(
@@ -24,29 +25,19 @@ def show_papers(chosen: Chosen, papers: Sequence[str]) -> None:
         format_func=chosen.labels.get,
         key="papers-measured",
     )
-    title = right.selectbox("Published", papers, key="papers-published")
+    title = right.selectbox("Published", shown, key="papers-published")
     evaluation_ = next(one for one in chosen.evaluations if one.model == model)
     rows = published.beside(evaluation_, published_models()[title].values())
     st.table(
-        [
-            {
-                "Figure": Figure(row.published.metric, row.published.of_class).title,
-                "Published": f"*{printed_text(row.published.value)}*"
-                + (f":small[, n = {row.published.n:,}]" if row.published.n else ""),
-                "Measured": cell(row.measured) + f":small[, n = {row.measured.n:,}]",
-                "Difference": plots_compare.signed_figure(row.difference),
-                "Published lies": "in the interval" if row.inside else "outside",
-            }
-            for row in rows
-        ],
+        paper_rows(rows),
         border="horizontal",
         hide_index=True,
         alt="Published figures beside those measured.",
     )
-    name = next(iter(published_models()[title].values())).source
-    source = published.SOURCES[name]
-    own = (published.MEANINGS.get((name, row.published.metric), "") for row in rows)
-    sentences = dict.fromkeys((*(row.caveat for row in rows), source.meaning, *own))
+    first = next(iter(published_models()[title].values()))
+    source = published.SOURCES[first.source]
+    own = (published.MEANINGS.get((first.source, row.published.metric), "") for row in rows)
+    sentences = dict.fromkeys((*(row.caveat for row in rows), first.conditions, *own))
     st.markdown("\n".join(f"- {sentence}" for sentence in sentences if sentence))
     link = f" [{source.link}]({source.link})" if source.link else ""
     st.caption(f"{source.title}.{link}")

@@ -41,7 +41,7 @@ def show_curves(chosen: Chosen, papers: Sequence[str]) -> None:
         for name in ("roc_auc", "average_precision")
     }
     benefits = net_benefits(chosen.key, of_class, chosen)
-    figure = plots_compare.curves(chosen.predictions, of_class, areas, benefits)
+    figure = plots_compare.curves(chosen.predictions, benefits, of_class, areas)
     show_figure(figure, describe_areas(areas), "curves")
     st.caption(
         "Point at a curve to read all models there; a click on a name in the legend hides that "

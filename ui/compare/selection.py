@@ -80,12 +80,16 @@ def read_evaluations(sources: Sequence[Source]) -> tuple[tuple[Evaluation, ...],
 
 
 def stamp(folder: Path) -> str:
-    """Changes when any of the files of an evaluation does, or the model's card."""
+    """Changes when any of the files of an evaluation does, the model's card or a run's weights."""
     names = (record.EVALUATION, record.PREDICTIONS, record.SAMPLES, store.CARD)
     digest = hashlib.sha256()
     for name in names:
         path = folder / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
+    weights = folder / record.RUN_WEIGHTS
+    if weights.is_file():  # too large to be read on every run of the page
+        about = weights.stat()
+        digest.update(f"{about.st_size} {about.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
