@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from dermsa.datasets.dataset import Dataset, DatasetError
+from dermsa.files import write_atomically
 
 PARTS = ("train", "validation", "test")
 BOTH = "validation+test"
@@ -86,8 +87,11 @@ class Split:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def write(self, path: str | os.PathLike) -> None:
-        """Writes `image_id,part` with protocol, seed and fold in a first comment line."""
-        Path(path).write_text(self._csv(), encoding="utf-8")
+        """Writes `image_id,part` with protocol, seed and fold in a first comment line.
+
+        In one step: a run could not go on with half a file.
+        """
+        write_atomically(Path(path), self._csv().encode())
 
     def _csv(self) -> str:
         text = io.StringIO()
