@@ -299,7 +299,7 @@ def isic2018_split(dataset: Dataset, seed: int = 0) -> Split:
     """Draws the `isic2018` protocol, of the data set of that name.
 
     Raises:
-        DatasetError: The data set has no official test part.
+        DatasetError: The data set has no official test part, or shares lesions with it.
     """
     if "official_part" not in dataset.table:
         raise DatasetError(
@@ -308,8 +308,15 @@ def isic2018_split(dataset: Dataset, seed: int = 0) -> Split:
         )
     official = dataset.table["official_part"]
     lesions = _lesions(dataset.table[official == "train"])
+    tested = dataset.table.loc[official == "test", "lesion_id"]
+    shared = sorted(set(tested) & set(lesions.index))
+    if shared:
+        raise DatasetError(
+            f"{len(shared)} lesion(s) of the official test images are of HAM10000, too, for "
+            f"example {shared[0]}: the ground truth does not name its lesions as HAM10000 does."
+        )
     place_of = _train_and_validation(lesions, np.random.default_rng(seed))
-    place_of.update(dict.fromkeys(dataset.table.loc[official == "test", "lesion_id"], "test"))
+    place_of.update(dict.fromkeys(tested, "test"))
     return Split("isic2018", seed, _places(dataset, "lesion_id", place_of))
 
 
