@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from dermsa.memory import collecting_often
+
 
 def to_onnx(classifier: keras.Model) -> bytes:
     """Converts a classifier; inputs and outputs keep their names.
@@ -35,18 +37,22 @@ def to_onnx(classifier: keras.Model) -> bytes:
         raise RuntimeError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
     # Keras exports only what has been called before.
     classifier({i.name: np.zeros((1, *i.shape[1:]), np.float32) for i in classifier.inputs})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        # tf2onnx prints the traceback of an optimiser that is run again below.
-        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            classifier.export(path, format="onnx", verbose=False)
-        model = onnx.load(path)
-    model = _optimised(_with_vector_constants(model))
+    with collecting_often():
+        model = _optimised(_with_vector_constants(_exported(classifier)))
     _name_dimensions(model, classifier)
     onnx.checker.check_model(model, full_check=True)
     assert {output.name for output in model.graph.output} == set(classifier.output)
     return model.SerializeToString()
+
+
+def _exported(classifier: keras.Model) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # tf2onnx prints the traceback of an optimiser that is run again later.
+        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            classifier.export(path, format="onnx", verbose=False)
+        return onnx.load(path)
 
 
 def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
