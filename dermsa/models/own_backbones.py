@@ -86,6 +86,7 @@ RECORDS = (
         _OWN,
         "He et al. 2015, arXiv:1512.03385",
         imagenet="",
+        elsewhere="torchvision (PyTorch)",
     ),
     Backbone(
         "SEResNeXt101",
@@ -97,6 +98,7 @@ RECORDS = (
         _OWN,
         "Hu et al. 2017, arXiv:1709.01507; Xie et al. 2016, arXiv:1611.05431",
         imagenet="",
+        elsewhere="timm (PyTorch)",
     ),
     Backbone(
         "DenseNet161",
@@ -108,5 +110,6 @@ RECORDS = (
         _OWN,
         "Huang et al. 2016, arXiv:1608.06993",
         imagenet="",
+        elsewhere="torchvision (PyTorch)",
     ),
 )
