@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import tempfile
@@ -73,8 +74,23 @@ def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
     from tf2onnx.graph import GraphUtil
+    from tf2onnx.optimizer import _get_optimizers
 
-    return GraphUtil.optimize_model_proto(model, catch_errors=False)
+    optimizers = {name: _on_a_copy(optimizer) for name, optimizer in _get_optimizers().items()}
+    return GraphUtil.optimize_model_proto(model, catch_errors=False, optimizers=optimizers)
+
+
+def _on_a_copy(optimizer: type) -> type:
+    """A pass over a copy of the graph, as tf2onnx itself does it where it catches errors.
+
+    A graph that is passed on as it is keeps every weight that any pass has ever written.
+    """
+
+    class OnACopy(optimizer):
+        def optimize(self, graph, iteration):
+            return super().optimize(copy.deepcopy(graph), iteration)
+
+    return OnACopy
 
 
 def _name_dimensions(model: onnx.ModelProto, classifier: keras.Model) -> None:
