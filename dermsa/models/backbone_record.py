@@ -9,6 +9,7 @@ import keras
 
 SCALINGS = ("internal", "minus_one_to_one", "caffe_bgr", "torch")
 KERAS = "keras.applications"
+WEIGHTS_FOLDER = "imagenet_weights"  # of the data folder: where files are placed by hand
 
 
 @dataclass(frozen=True)

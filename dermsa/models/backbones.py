@@ -18,13 +18,11 @@ from pathlib import Path
 import keras
 
 from dermsa.models import applications, own_backbones
-from dermsa.models.backbone_record import KERAS, Backbone, Cut
+from dermsa.models.backbone_record import KERAS, WEIGHTS_FOLDER, Backbone, Cut
 
 BACKBONES: dict[str, Backbone] = {
     record.name: record for record in applications.RECORDS + own_backbones.RECORDS
 }
-
-WEIGHTS_FOLDER = "imagenet_weights"
 
 # Of RGB 0 to 1 and of BGR 0 to 255, as keras.applications has them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

