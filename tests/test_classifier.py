@@ -264,6 +264,43 @@ def test_attention_in_the_middle_comes_before_the_rest_of_the_network(small_clas
     np.testing.assert_allclose(outputs["logits"], image + patient, atol=1e-3)
 
 
+@pytest.mark.parametrize("backbone", ["DattaVGG16", "DattaResNet34"])
+@pytest.mark.parametrize("head", ["global_pooling", "soft_attention"])
+def test_the_rest_of_the_network_starts_from_the_file_too(backbone, head, tmp_path, caplog):
+    keras.utils.set_random_seed(3)
+    whole = backbones.backbone(backbone).build(input_shape=(32, 32, 3))
+    for layer in whole.layers:
+        layer.set_weights([np.random.normal(size=weight.shape) for weight in layer.weights])
+    whole.save_weights(tmp_path / "whole.weights.h5")
+    caplog.set_level("INFO", "dermsa.training")
+    config = ClassifierConfig(backbone, "published", head, input_size=(32, 32))
+    classifier = build_classifier(config, str(tmp_path / "whole.weights.h5"))
+    random = set()
+    for layer in whole.layers:
+        built = classifier.get_layer(layer.name).get_weights() if layer.weights else []
+        for weight, saved in zip(built, layer.get_weights(), strict=True):
+            if weight.shape != saved.shape or not np.array_equal(weight, saved):
+                random.add(layer.name)
+    wider = {
+        "DattaVGG16": {"block5_conv1"},
+        "DattaResNet34": {"conv4_block1_0_conv", "conv4_block1_1_conv"},
+    }
+    assert random == (wider[backbone] if head == "soft_attention" else set())
+    assert "image_logits" in caplog.text and all(name in caplog.text for name in random)
+    assert "conv5_block3_2_conv" not in caplog.text and "block5_conv2" not in caplog.text
+
+
+def test_what_a_file_that_ends_at_the_cut_leaves_random_is_said(tmp_path, caplog):
+    record = backbones.backbone(IN_THE_MIDDLE)
+    image = keras.Input((32, 32, 3))
+    part = keras.Model(image, backbones.features(record, "published", image, None))
+    part.save_weights(tmp_path / "part.weights.h5")
+    caplog.set_level("INFO", "dermsa.training")
+    config = ClassifierConfig(IN_THE_MIDDLE, "published", "global_pooling", input_size=(32, 32))
+    build_classifier(config, str(tmp_path / "part.weights.h5"))
+    assert "conv5_block3_2_conv" in caplog.text and "conv3_block4_2" not in caplog.text
+
+
 def test_without_attention_plain_pooling_stands_in_its_place(small_classifier, batch_for):
     """The network that Datta et al. compare with is the backbone's own."""
     variant = next(

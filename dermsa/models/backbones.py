@@ -120,6 +120,16 @@ def features(
         ValueError: The image is smaller than the network takes, the file does not hold this
             network, or the network at this cut does not have the registered shape.
     """
+    return network_and_features(record, cut_name, image, weights)[1]
+
+
+def network_and_features(
+    record: Backbone, cut_name: str, image: keras.KerasTensor, weights: str | Path | None
+) -> tuple[keras.Model, keras.KerasTensor]:
+    """A backbone as far as its weights are known, and its tensor at the cut; see `features`.
+
+    The network goes on behind the cut, unless its weights come from a file that ends there.
+    """
     cut = _cut(record, cut_name)
     if weights == "imagenet":
         network = _download(record, cut_name, image)
@@ -133,8 +143,8 @@ def features(
             f"Expected {expected}: this version of Keras builds the network differently."
         )
     if weights not in (None, "imagenet"):
-        _load(record, cut_name, network, tensor, weights)
-    return tensor
+        network = _load(record, cut_name, network, tensor, weights)
+    return network, tensor
 
 
 def build(
@@ -230,8 +240,11 @@ def _load(
     network: keras.Model,
     tensor: keras.KerasTensor,
     path: str | Path,
-) -> None:
+) -> keras.Model:
     """Loads a file of the whole network, or else one that ends at the cut.
+
+    Returns:
+        What the file filled: the network, or the part of it up to the cut.
 
     Raises:
         ValueError: There is no such file, it is damaged, or it holds another network.
@@ -245,7 +258,9 @@ def _load(
             try:
                 network.load_weights(path)
             except ValueError:
-                keras.Model(network.inputs, tensor).load_weights(path)
+                network = keras.Model(network.inputs, tensor)
+                network.load_weights(path)
+            return network
         except ValueError as error:
             raise ValueError(
                 f"{path} does not hold the weights of {record.name} up to {cut_name}."
