@@ -26,6 +26,7 @@ from dermsa.memory import give_back_freed_memory
 from dermsa.models import backbones
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes, outputs_of
 from dermsa.models.onnx_export import to_onnx
+from dermsa.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 4
@@ -195,6 +196,21 @@ def test_trains_in_mixed_precision(network):
     _, gradients = loss_and_gradients(classifier, batch)
     assert all(gradient is not None for gradient in gradients)
     assert np.isfinite(float(tf.linalg.global_norm(gradients)))
+
+
+def test_presets_keep_the_momentum_of_its_normalisations(network):
+    config, classifier, _ = network
+    built = {
+        layer.momentum
+        for layer in classifier.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    of_presets = {
+        each.config().batchnorm_momentum
+        for each in PRESETS.values()
+        if each.backbone == config.backbone
+    }
+    assert not built or of_presets <= built
 
 
 @pytest.fixture(scope="module")
