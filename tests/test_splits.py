@@ -1,5 +1,7 @@
 """Splits: no lesion in two parts, equal shares, repeatable, and the same after a file."""
 
+import resource
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -198,6 +200,21 @@ def test_a_split_survives_its_file(dataset, protocol, fold, tmp_path):
     assert again.sha256 == split.sha256
     for part in PARTS:
         np.testing.assert_array_equal(again.rows(dataset, part), split.rows(dataset, part))
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(dataset, tmp_path):
+    path = tmp_path / "split.csv"
+    first, second = lesion_split(dataset, 1), lesion_split(dataset, 2)
+    first.write(path)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))  # no file may grow beyond
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            second.write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert read_split(path).sha256 == first.sha256
+    assert [each.name for each in tmp_path.iterdir()] == ["split.csv"]
 
 
 @pytest.mark.parametrize(

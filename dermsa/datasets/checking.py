@@ -70,8 +70,7 @@ class Kept:
 def read_kept(name: str, root: Path) -> Kept | None:
     """What the last finished check of a data set found; None where there was none.
 
-    Raises:
-        DatasetError: There is no such data set.
+    None, too, where the data set is not there (any more).
     """
     try:
         kept = json.loads(_kept_file(name, root).read_text(encoding="utf-8"))

@@ -69,18 +69,6 @@ def image_files(root: str | os.PathLike) -> dict[str, str]:
     return files
 
 
-def mask_path(root: str | os.PathLike, image_id: str) -> Path:
-    """Where the lesion mask of an image lies (it may not be there)."""
-    folder = _folder(Path(root))
-    name = next((name for name in MASK_FOLDERS if (folder / name).is_dir()), MASK_FOLDERS[0])
-    return folder / name / f"{image_id}_segmentation.png"
-
-
-def read_metadata(root: str | os.PathLike) -> pd.DataFrame:
-    """The validated metadata alone, without looking for images; see `read`."""
-    return _metadata(_folder(Path(root)))
-
-
 def _folder(root: Path) -> Path:
     for folder in (root / "ham10000", root):
         if any((folder / name).is_file() for name in METADATA_NAMES):

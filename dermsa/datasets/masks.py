@@ -42,5 +42,5 @@ def load(path: str | os.PathLike, photo_size: tuple[int, int]) -> np.ndarray:
         )
     if not mask.any():
         raise DatasetError(f"{path} marks no pixel as lesion.")
-    lesion = (mask > mask.max() // 2).astype(np.uint8)
+    lesion = (mask == mask.max()).astype(np.uint8)
     return cv2.resize(lesion, (photo_width, photo_height), interpolation=cv2.INTER_NEAREST) > 0

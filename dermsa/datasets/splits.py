@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from dermsa.datasets.dataset import Dataset, DatasetError
+from dermsa.files import write_atomically
 
 PARTS = ("train", "validation", "test")
 BOTH = "validation+test"
@@ -95,8 +96,11 @@ class Split:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def write(self, path: str | os.PathLike) -> None:
-        """Writes `image_id,part` with protocol, seed and fold in a first comment line."""
-        Path(path).write_text(self._csv(), encoding="utf-8")
+        """Writes `image_id,part` with protocol, seed and fold in a first comment line.
+
+        In one step: a run could not go on with half a file.
+        """
+        write_atomically(Path(path), self._csv().encode())
 
     def _csv(self) -> str:
         text = io.StringIO()
@@ -305,7 +309,7 @@ def isic2018_split(dataset: Dataset, seed: int = 0) -> Split:
     """Draws the `isic2018` protocol, of the data set of that name.
 
     Raises:
-        DatasetError: The data set has no official test part.
+        DatasetError: The data set has no official test part, or shares lesions with it.
     """
     if "official_part" not in dataset.table:
         raise DatasetError(
@@ -314,8 +318,15 @@ def isic2018_split(dataset: Dataset, seed: int = 0) -> Split:
         )
     official = dataset.table["official_part"]
     lesions = _lesions(dataset.table[official == "train"])
+    tested = dataset.table.loc[official == "test", "lesion_id"]
+    shared = sorted(set(tested) & set(lesions.index))
+    if shared:
+        raise DatasetError(
+            f"{len(shared)} lesion(s) of the official test images are of HAM10000, too, for "
+            f"example {shared[0]}: the ground truth does not name its lesions as HAM10000 does."
+        )
     place_of = _train_and_validation(lesions, np.random.default_rng(seed))
-    place_of.update(dict.fromkeys(dataset.table.loc[official == "test", "lesion_id"], "test"))
+    place_of.update(dict.fromkeys(tested, "test"))
     return Split("isic2018", seed, _places(dataset, "lesion_id", place_of))
 
 

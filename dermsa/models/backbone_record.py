@@ -9,6 +9,7 @@ import keras
 
 SCALINGS = ("internal", "minus_one_to_one", "caffe_bgr", "torch")
 KERAS = "keras.applications"
+WEIGHTS_FOLDER = "imagenet_weights"  # of the data folder: where files are placed by hand
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Backbone:
         source: The paper.
         imagenet: Where ImageNet weights come from: `KERAS` (downloaded), another place in words,
             or "" where nobody has published any in Keras' form.
+        elsewhere: Who has published ImageNet weights in a form that is not read here, where
+            `imagenet` is ""; "" where nobody has.
         min_size: Height and width of the smallest square input it takes, in pixels.
         tail: Layers that follow the attention block at the published cut, for a network that has
             it in its middle: from the block's map `(batch, h', w', 2 channels)` to the flat
@@ -70,6 +73,7 @@ class Backbone:
     licence: str
     source: str
     imagenet: str = KERAS
+    elsewhere: str = ""
     min_size: int = 32
     tail: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None
     sizes_by_map: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)

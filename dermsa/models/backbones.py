@@ -8,20 +8,21 @@ offers, to `own_backbones` for one written here).
 from __future__ import annotations
 
 import difflib
+import http.client
 import re
+import ssl
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
 
 from dermsa.models import applications, own_backbones
-from dermsa.models.backbone_record import KERAS, Backbone, Cut
+from dermsa.models.backbone_record import KERAS, WEIGHTS_FOLDER, Backbone, Cut
 
 BACKBONES: dict[str, Backbone] = {
     record.name: record for record in applications.RECORDS + own_backbones.RECORDS
 }
-
-WEIGHTS_FOLDER = "imagenet_weights"
 
 # Of RGB 0 to 1 and of BGR 0 to 255, as keras.applications has them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,14 +39,37 @@ class UnknownName(ValueError):
 
 
 class NoWeights(ValueError):
-    """ImageNet weights that can't be had; the message names the file to place."""
+    """ImageNet weights that can't be had; the message says which file to place and how to make it.
+
+    A file of weights that end at the cut can be made of the whole network's only.
+    """
 
     def __init__(self, record: Backbone, cut_name: str, reason: str):
-        file = record.cuts[cut_name].weights_file or record.weights_file
+        cut = record.cuts[cut_name]
+        file = cut.weights_file if cut.top else record.weights_file
+        making = ""
+        if record.imagenet == KERAS:
+            making = (
+                " Where there is a connection, Keras makes this file by: python -c "
+                f"'{_making(record, cut.top, file)}'"
+            )
+        elif not record.imagenet and not record.elsewhere:
+            making = " It would have to be of your own making."
         super().__init__(
             f"{reason} Place {file} in the folder {WEIGHTS_FOLDER} of the data folder, or start "
-            "without ImageNet weights."
+            f"without ImageNet weights.{making}"
         )
+
+
+def _making(record: Backbone, top: bool, file: str) -> str:
+    """Python that downloads the weights of a network of Keras and writes the file to place."""
+    network = getattr(record.build, "func", record.build)
+    settings = {**getattr(record.build, "keywords", {}), "include_top": top}
+    given = "".join(f"{name}={value}, " for name, value in settings.items())
+    return (
+        f'import keras; keras.applications.{network.__name__}({given}weights="imagenet")'
+        f'.save_weights("{file}")'
+    )
 
 
 def backbone(name: str) -> Backbone:
@@ -96,6 +120,16 @@ def features(
         ValueError: The image is smaller than the network takes, the file does not hold this
             network, or the network at this cut does not have the registered shape.
     """
+    return network_and_features(record, cut_name, image, weights)[1]
+
+
+def network_and_features(
+    record: Backbone, cut_name: str, image: keras.KerasTensor, weights: str | Path | None
+) -> tuple[keras.Model, keras.KerasTensor]:
+    """A backbone as far as its weights are known, and its tensor at the cut; see `features`.
+
+    The network goes on behind the cut, unless its weights come from a file that ends there.
+    """
     cut = _cut(record, cut_name)
     if weights == "imagenet":
         network = _download(record, cut_name, image)
@@ -109,8 +143,8 @@ def features(
             f"Expected {expected}: this version of Keras builds the network differently."
         )
     if weights not in (None, "imagenet"):
-        _load(record, cut_name, network, tensor, weights)
-    return tensor
+        network = _load(record, cut_name, network, tensor, weights)
+    return network, tensor
 
 
 def build(
@@ -171,18 +205,33 @@ def _cut(record: Backbone, cut_name: str) -> Cut:
 
 def _download(record: Backbone, cut_name: str, image: keras.KerasTensor) -> keras.Model:
     if record.imagenet != KERAS:
-        where = f" They come from {record.imagenet}." if record.imagenet else ""
-        raise NoWeights(
-            record, cut_name, f"No ImageNet weights of {record.name} can be downloaded.{where}"
-        )
+        reason = f"Nobody has published ImageNet weights of {record.name}, in any form."
+        if record.imagenet or record.elsewhere:
+            reason = f"No ImageNet weights of {record.name} can be downloaded."
+        if record.imagenet:
+            reason += f" They come from {record.imagenet}."
+        if record.elsewhere:
+            reason += f" Those of {record.elsewhere} are not in Keras' form."
+        raise NoWeights(record, cut_name, reason)
     try:
         return build(record, image, record.cuts[cut_name].top, "imagenet")
-    except Exception as error:  # what Keras raises where there is no network
-        if "URL fetch failure" not in str(error):
+    except Exception as error:
+        if not _came_of_the_connection(error):
             raise
         raise NoWeights(
             record, cut_name, f"The ImageNet weights of {record.name} could not be downloaded."
         ) from error
+
+
+# Where a connection cannot be made, and where a download does not have the hash it should have.
+_DOWNLOAD_FAILURES = ("URL fetch failure", "Incomplete or corrupted file detected")
+# While a file is read, Keras lets errors through as they come.
+_CONNECTION_ERRORS = (ConnectionError, TimeoutError, http.client.HTTPException, ssl.SSLError)
+
+
+def _came_of_the_connection(error: Exception) -> bool:
+    said = any(failure in str(error) for failure in _DOWNLOAD_FAILURES)
+    return said or isinstance(error, _CONNECTION_ERRORS)
 
 
 def _load(
@@ -191,22 +240,38 @@ def _load(
     network: keras.Model,
     tensor: keras.KerasTensor,
     path: str | Path,
-) -> None:
-    """Loads a file of the whole network, or else one that ends at the cut."""
+) -> keras.Model:
+    """Loads a file of the whole network, or else one that ends at the cut.
+
+    Returns:
+        What the file filled: the network, or the part of it up to the cut.
+
+    Raises:
+        ValueError: There is no such file, it is damaged, or it holds another network.
+    """
     if not Path(path).is_file():
         raise ValueError(f"There is no file of starting weights at {path}.")
     with warnings.catch_warnings():
         # Keras names every layer that it misses before it says so in one error.
         warnings.filterwarnings("ignore", "Skipping nested container")
         try:
-            network.load_weights(path)
-        except ValueError:
             try:
-                keras.Model(network.inputs, tensor).load_weights(path)
-            except ValueError as error:
-                raise ValueError(
-                    f"{path} does not hold the weights of {record.name} up to {cut_name}."
-                ) from error
+                network.load_weights(path)
+            except ValueError:
+                network = keras.Model(network.inputs, tensor)
+                network.load_weights(path)
+            return network
+        except ValueError as error:
+            raise ValueError(
+                f"{path} does not hold the weights of {record.name} up to {cut_name}."
+            ) from error
+        except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+            if getattr(error, "errno", None):  # of the system, not of the content
+                raise
+            raise ValueError(
+                f"{path} is damaged, or no file of Keras weights. Copy or download it again: "
+                "expected a complete .weights.h5 file."
+            ) from error
 
 
 def scaled(record: Backbone, image: keras.KerasTensor) -> keras.KerasTensor:

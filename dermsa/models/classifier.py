@@ -28,17 +28,20 @@ without attention, no evidence without decomposition.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import keras
-import numpy as np
 from keras import ops
 
 from dermsa.models import backbones
 from dermsa.models.classifier_config import HEADS, ClassifierConfig
-from dermsa.models.outputs import EVIDENCE, OUTPUTS, NoDecomposition
+from dermsa.models.outputs import EVIDENCE, OUTPUTS
 from dermsa.models.soft_attention import SoftAttention
 from dermsa.patient import VECTOR_SIZE
+
+# The handlers of this name write a run's train.log.
+log = logging.getLogger("dermsa.training")
 
 PATIENT_UNITS = 4096
 GESSERT_UNITS = 256
@@ -70,7 +73,8 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
 
     Args:
         config: What to build.
-        weights: Starting weights of the backbone: "imagenet", a path, or None (random).
+        weights: Starting weights of the backbone: "imagenet", a path, or None (random). A tail
+            takes its own from the same file, as far as they fit behind the attention block.
 
     Returns:
         A model from `image` float32 `(batch, height, width, 3)`, RGB 0 to 255, and `patient`
@@ -90,11 +94,12 @@ def build_classifier(config: ClassifierConfig, weights: str | None = None) -> ke
     pixels = image
     if config.channel_order == "bgr":
         pixels = backbones.ReverseChannels(name="bgr_taken_for_rgb")(image)
-    features = backbones.features(record, config.cut, pixels, weights)
-
-    return keras.Model(
-        [image, patient], head_outputs(config, features, patient), name=config.backbone
-    )
+    network, features = backbones.network_and_features(record, config.cut, pixels, weights)
+    outputs = head_outputs(config, features, patient)
+    classifier = keras.Model([image, patient], outputs, name=config.backbone)
+    if weights is not None and _tail(config.backbone, config.cut):
+        _start_tail(classifier, network)
+    return classifier
 
 
 def head_outputs(
@@ -114,28 +119,6 @@ def head_outputs(
     else:
         outputs |= _with_evidence(config, head, patient)
     return {name: outputs[name] for name in outputs_of(config)}
-
-
-def evidence(classifier: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The terms that the logits of a classifier are the sum of.
-
-    Args:
-        classifier: From `build_classifier`.
-        inputs: `image` and `patient`, as the classifier takes them.
-
-    Returns:
-        float32 arrays `bias (classes,)`, `evidence_map (batch, classes, h, w)` and
-        `patient_evidence (batch, classes)`.
-
-    Raises:
-        NoDecomposition: Its logits do not split.
-    """
-    if "evidence_map" not in classifier.output:
-        raise NoDecomposition(classifier.name)
-    outputs = classifier(inputs)
-    terms = {"bias": classifier.get_layer("logits").bias}
-    terms |= {name: outputs[name] for name in EVIDENCE}
-    return {name: ops.convert_to_numpy(value) for name, value in terms.items()}
 
 
 # --- heads --------------------------------------------------------------------------------------
@@ -218,6 +201,29 @@ def _after_tail(
     patient_logits = _patient_term(config, patient, classes, "patient_logits")
     logits = keras.layers.Add(dtype="float32", name="logits")([logits, patient_logits])
     return {"logits": logits, "embedding": embedding}
+
+
+def _start_tail(classifier: keras.Model, network: keras.Model) -> None:
+    """Gives the tail the weights that its layers have in the network without attention.
+
+    The first ones see twice the channels behind the attention block: these stay random, and the
+    log says so.
+    """
+    loaded = {layer.name: layer for layer in network.layers}
+    random = []
+    for layer in classifier.layers:
+        source = loaded.get(layer.name)
+        if source is layer or not layer.weights:
+            continue
+        if source is not None and _shapes(source) == _shapes(layer):
+            layer.set_weights(source.get_weights())
+        else:
+            random.append(layer.name)
+    log.info("Not in the starting weights, and so random: %s.", ", ".join(random))
+
+
+def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]
 
 
 def _tail(backbone: str, cut: str) -> Callable[[keras.KerasTensor], keras.KerasTensor] | None:

