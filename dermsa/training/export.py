@@ -410,12 +410,11 @@ def card_readme(card: dict) -> str:
     """The card in words, for people who browse the folder."""
 
     def line(title: str, interval: dict) -> str:
-        if interval["value"] is None or interval["low"] is None:
+        if interval["value"] is None:
             return f"| {title} | not defined | | {interval['n']} |"
-        return (
-            f"| {title} | {interval['value']:.3f} | {interval['low']:.3f} to "
-            f"{interval['high']:.3f} | {interval['n']} |"
-        )
+        known = interval["low"] is not None
+        ends = f"{interval['low']:.3f} to {interval['high']:.3f}" if known else ""
+        return f"| {title} | {interval['value']:.3f} | {ends} | {interval['n']} |"
 
     names = card.get("class_names", NAMES)
     metrics, per_class = card["metrics"], card["metrics_per_class"]

@@ -111,10 +111,7 @@ def finish(name: str, root: Path) -> None:
 
 @st.cache_data(max_entries=8, ttl=SECONDS_BELIEVED, show_spinner="Looking for an earlier check")
 def kept_of(name: str, root: str) -> Kept | None:
-    try:
-        return read_kept(name, Path(root))
-    except DatasetError:  # the files have gone since they were listed
-        return None
+    return read_kept(name, Path(root))
 
 
 # --- what was found -----------------------------------------------------------------------------
