@@ -4,8 +4,11 @@ Started by the contract test with `KERAS_BACKEND=jax`. It is one process for all
 importing JAX and Keras takes longer than most of them.
 """
 
+import contextlib
+import importlib
 import json
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -13,12 +16,16 @@ import numpy as np
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 
 
-def answer(settings: dict, weights: str, inputs: str, out: str) -> None:
+def answer(settings: dict, constants: dict, weights: str, inputs: str, out: str) -> None:
+    """`constants` are those of modules that have other values meanwhile, by module and name."""
     keras.backend.clear_session()
-    classifier = build_classifier(ClassifierConfig(**settings))
+    with contextlib.ExitStack() as stack:
+        for module, values in constants.items():
+            stack.enter_context(mock.patch.multiple(importlib.import_module(module), **values))
+        classifier = build_classifier(ClassifierConfig(**settings))
     classifier.load_weights(weights)
     with np.load(inputs) as arrays:
-        outputs = classifier(dict(arrays))
+        outputs = classifier.predict_on_batch(dict(arrays))
     np.savez(out, **{name: np.asarray(value) for name, value in outputs.items()})
 
 

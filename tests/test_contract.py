@@ -30,11 +30,12 @@ from dermsa.training.presets import PRESETS
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 4
 LIVELY = 16  # photos that the normalisations see: with fewer, rounding grows in a deep network
-# Left out unless DERMSA_FULL_CONTRACT is set: the largest take minutes and gigabytes. ResNet152's
-# answers differ by more than the tolerance in both forms; why is not known yet.
-SLOW_TO_SERVE = {"NASNetLarge", "ResNet152"}
+# Left out unless DERMSA_FULL_CONTRACT is set: each takes half a minute and more. Others of the
+# same blocks stand for them: ResNet50, NASNetMobile, those of `SHALLOW`, and for DattaResNet34
+# test_onnx_export. Of ResNet152 with random weights rounding alone makes 1e-3, as float64 tells:
+# its float32 answers are that far off, and those of both other forms no further.
+SLOW_TO_SERVE = {"DattaResNet34", "DenseNet161", "NASNetLarge", "ResNet152", "SEResNeXt101"}
 SLOW_ON_JAX = SLOW_TO_SERVE | {
-    "DattaResNet34",
     "DenseNet201",
     "ImprovedVGG16",
     "InceptionResNetV2",
@@ -207,7 +208,7 @@ def test_presets_keep_the_momentum_of_its_normalisations(network):
     assert not built or of_presets <= built
 
 
-HEADS = {
+HEADS = {  # test_onnx_export has their served forms
     "global pooling": {"head": "global_pooling"},
     "dense 512": {"head": "soft_attention_dense512"},
     "gessert": {"patient_branch": "gessert"},
@@ -217,7 +218,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
-def test_every_head_is_served_reloaded_and_the_same_on_jax(settings, jax_worker, tmp_path):
+def test_every_head_is_reloaded_and_the_same_on_jax(settings, jax_worker, tmp_path):
     config = ClassifierConfig(
         **{"backbone": "MobileNetV3Small", "initial_gamma": 1.0, "input_size": (64, 64)} | settings
     )
@@ -229,13 +230,43 @@ def test_every_head_is_served_reloaded_and_the_same_on_jax(settings, jax_worker,
     classifier = build_classifier(config)
     enliven(classifier, batch)
     expected = arrays(classifier(batch))
-    assert_close(arrays(Engine(to_onnx(classifier))(batch["image"], batch["patient"])), expected)
     assert_close(jax_worker(config, classifier, batch, tmp_path), expected)
     classifier.save_weights(tmp_path / "saved.weights.h5")
     again = build_classifier(config)
     again.load_weights(tmp_path / "saved.weights.h5")
     for name, values in arrays(again(batch)).items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+# Blocks of a stage differ only in their widths. The cuts are in the last stage, which stays whole.
+SHALLOW = {
+    "DenseNet161": {"dermsa.models.densenet161": {"BLOCKS": (1, 1, 2, 2)}},
+    "SEResNeXt101": {
+        "dermsa.models.se_resnext": {"STAGES": ((256, 1), (512, 1), (1024, 2), (2048, 3))}
+    },
+    "ResNet34": {"dermsa.models.resnet34": {"STAGES": ((64, 1), (128, 1), (256, 2), (512, 3))}},
+}
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_deep_networks_are_served_and_the_same_on_jax_with_fewer_blocks(
+    name, jax_worker, tmp_path, monkeypatch
+):
+    for module, constants in SHALLOW[name].items():
+        for constant, value in constants.items():
+            monkeypatch.setattr(f"{module}.{constant}", value)
+    config = small_config(name)
+    random = np.random.default_rng(4)
+    batch = {
+        "image": random.uniform(0, 255, (BATCH, *config.input_size, 3)).astype(np.float32),
+        "patient": random.normal(size=(BATCH, 21)).astype(np.float32),
+    }
+    classifier = build_classifier(config)
+    enliven(classifier, batch)
+    calm_attention(classifier, batch)
+    expected = arrays(classifier(batch))
+    assert_close(arrays(Engine(to_onnx(classifier))(batch["image"], batch["patient"])), expected)
+    assert_close(jax_worker(config, classifier, batch, tmp_path, SHALLOW[name]), expected)
 
 
 @pytest.fixture(scope="module")
@@ -256,11 +287,12 @@ def jax_worker():
         text=True,
     ) as process:
 
-        def run(config, classifier, batch, folder):
+        def run(config, classifier, batch, folder, constants=None):
             classifier.save_weights(folder / "network.weights.h5")
             np.savez(folder / "batch.npz", **batch)
             request = {
                 "settings": dataclasses.asdict(config),
+                "constants": constants or {},
                 "weights": str(folder / "network.weights.h5"),
                 "inputs": str(folder / "batch.npz"),
                 "out": str(folder / "answers.npz"),

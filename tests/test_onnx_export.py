@@ -11,12 +11,12 @@ from dermsa.models.classifier_config import HEADS, PATIENT_BRANCHES
 from dermsa.models.onnx_export import to_onnx
 from dermsa.models.outputs import NoDecomposition
 
+OTHER_BRANCHES = [name for name in PATIENT_BRANCHES if name != "dense4096"]
 VARIANTS = [
-    *(
-        {"backbone": "MobileNetV3Small", "head": head, "patient_branch": branch}
-        for head in HEADS
-        for branch in PATIENT_BRANCHES
-    ),
+    *({"backbone": "MobileNetV3Small", "head": head} for head in HEADS),
+    *({"backbone": "MobileNetV3Small", "patient_branch": name} for name in OTHER_BRANCHES),
+    {"backbone": "MobileNetV3Small", "head": "global_pooling", "patient_branch": "gessert"},
+    {"backbone": "MobileNetV3Large", "cut": "layer_266"},
     {"backbone": "MobileNetV3Small", "kernel": "published", "channel_order": "bgr"},
     {"backbone": "MobileNetV3Small", "classes": ("mel", "nv", "sk")},
     {"backbone": "DattaResNet34", "cut": "published", "patient_branch": "gessert"},
