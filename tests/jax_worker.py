@@ -31,5 +31,7 @@ def answer(settings: dict, constants: dict, weights: str, inputs: str, out: str)
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        answer(**json.loads(line))
-        print(json.dumps({"backend": keras.backend.backend()}), flush=True)
+        request = json.loads(line)
+        answer(**request)
+        reply = {"backend": keras.backend.backend(), "out": request["out"]}
+        print(json.dumps(reply), flush=True)
