@@ -14,6 +14,11 @@ MOST = 2 * len(FLIPS)
 """The second half are the first ones of the photo after a quarter turn, which takes a square."""
 
 
+def most_of(size: tuple[int, int]) -> int:
+    """How many views there are of what a network sees, by its height and width."""
+    return MOST if size[0] == size[1] else len(FLIPS)
+
+
 def check(number: int, size: tuple[int, int]) -> None:
     """
     Args:
@@ -23,7 +28,7 @@ def check(number: int, size: tuple[int, int]) -> None:
     Raises:
         ValueError: There are not so many of this size.
     """
-    most = MOST if size[0] == size[1] else len(FLIPS)
+    most = most_of(size)
     if not 1 <= number <= most:
         raise ValueError(
             f"Expected 1 to {most} views of {size[0]} x {size[1]} pixels. Received: {number}"

@@ -8,7 +8,7 @@ import re
 import streamlit as st
 
 from dermsa.inference import store
-from dermsa.inference.views import FLIPS
+from dermsa.inference.views import FLIPS, MOST, most_of
 from dermsa.training import launcher, overview, runs
 from dermsa.training.devices import DeviceError
 from dermsa.training.form import FIELDS
@@ -32,7 +32,8 @@ COLOURS = {
 
 VIEWS = {
     len(FLIPS): f"the mean over a photo and its mirror images ({len(FLIPS)} views)",
-    1: "the photo alone, four times as fast",
+    1: f"the photo alone, {len(FLIPS)} times as fast",
+    MOST: f"both, and those of a quarter turn ({MOST} views), half as fast",
 }
 
 
@@ -280,7 +281,7 @@ def ask_export(bar, row: Row) -> None:
             st.error("There is a model of this name: choose another.", icon=":material/block:")
         views = st.selectbox(
             "It answers by",
-            list(VIEWS),
+            [n for n in VIEWS if n <= most_of(overview.values(row.run)["input_size"])],
             format_func=VIEWS.get,
             key=f"train-export-views-{key}",
         )
