@@ -106,8 +106,9 @@ def reference():
 
 # --- the real weights, on everyday photos -------------------------------------------------------
 
-# What the first 40 of them show, told by eye, as ImageNet's numbers; without those that may be one
-# of several classes.
+# What the first 40 of them show, as ImageNet's numbers, without those that may be one of several
+# classes. They were told by eye, but with the networks' answers in sight: this finds a conversion
+# that went wrong, and is no measure of how good the networks are.
 EVERYDAY = {
     "photo_000": 331,  # hare
     "photo_001": 979,  # valley
