@@ -291,7 +291,7 @@ def _export(options: argparse.Namespace) -> None:
         run,
         options.name,
         options.data,
-        options.default,
+        options.role,
         options.views,
         options.note,
         options.weights_as,
@@ -303,14 +303,16 @@ def _export(options: argparse.Namespace) -> None:
 def _role_argument(parser: argparse.ArgumentParser) -> None:
     from dermsa.inference.store import ROLES
 
-    parser.add_argument(
-        "--default",
-        nargs="?",
-        const=ROLES[0],
-        choices=ROLES,
-        metavar="ROLE",
-        help="let this model answer where none is named; with fast: where the fast one is wanted",
-    )
+    roles = parser.add_mutually_exclusive_group()
+    for role in ROLES:
+        roles.add_argument(
+            f"--default-{role}",
+            dest="role",
+            action="store_const",
+            const=role,
+            help=f"let this model answer where the {role} one is wanted"
+            + (", and where none is named" if role == ROLES[0] else ""),
+        )
 
 
 def _say_written(folder: Path, as_json: bool) -> None:
@@ -368,7 +370,7 @@ def _ensemble(options: argparse.Namespace) -> None:
         options.name,
         options.weights,
         options.data,
-        options.default,
+        options.role,
         options.note,
     )
     _say_written(folder, options.json)
@@ -845,14 +847,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "Make a model in weights/ of a run: ONNX file, calibration, test figures, card.",
-        "  python -m dermsa export 20250101-120000-mobilenetv3small --name my-model --default",
+        "  python -m dermsa export 20250101-120000-mobilenetv3small --name mine --default-accurate",
         _export_arguments,
         _export,
     ),
     "ensemble": Command(
         "Make one model in weights/ of several: the mean of their calibrated probabilities.",
         "  python -m dermsa ensemble --members A B --name both\n"
-        "  python -m dermsa ensemble --members A B C --weights fitted --name three --default",
+        "  python -m dermsa ensemble --members A B C --weights fitted --name abc --default-fast",
         _ensemble_arguments,
         _ensemble,
     ),

@@ -102,7 +102,8 @@ def weights(tmp_path_factory, synthetic_dataset):
 def both(weights, synthetic_data):
     """The ensemble of the two, with fitted weights, as the command line makes it."""
     arguments = ["--members", "first", "last", "--name", "both", "--weights", "fitted"]
-    arguments += ["--note", "Made of drawn lesions.", "--default", "--data", str(synthetic_data)]
+    arguments += ["--note", "Made of drawn lesions.", "--default-accurate"]
+    arguments += ["--data", str(synthetic_data)]
     assert main(["ensemble", *arguments]) == 0
     return open_predictor("both")
 

@@ -35,7 +35,7 @@ def run(synthetic_data, weights):
     assert main(["train", *SETTINGS.split(), "--title", "Drawn lesions", *data]) == 0
     run = next(run for run in runs.all_runs() if "drawn-lesions" in run.id)
     assert run.status()["state"] == "finished"
-    assert main(["export", run.id, "--name", "drawn", "--default", *data]) == 0
+    assert main(["export", run.id, "--name", "drawn", "--default-accurate", *data]) == 0
     return run
 
 

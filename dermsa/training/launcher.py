@@ -252,7 +252,7 @@ def start_export(run: Run, name: str, role: str | None = None, views: int | None
     command = [sys.executable, "-m", "dermsa", "export", str(run.folder), "--name", name]
     status = run.status()
     command += ["--data", status["data"]] if status.get("data") else []
-    command += ["--default", role] if role else []
+    command += [f"--default-{role}"] if role else []
     command += ["--views", str(views)] if views else []
     with (run.folder / EXPORT_LOG).open("wb") as log:
         process = subprocess.Popen(

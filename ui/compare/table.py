@@ -21,6 +21,7 @@ from dermsa.comparison import (
 )
 from dermsa.evaluation import compare
 from dermsa.evaluation.compare import Figure
+from dermsa.evaluation.record import Evaluation
 from dermsa.inference import store
 from dermsa.plots import percent
 from dermsa.plots_compare import printed_text
@@ -106,6 +107,10 @@ def warn_of_leaks(chosen: Chosen) -> None:
         if one.leaked_share:
             st.warning(
                 f"{chosen.labels[one.model]}: {percent(one.leaked_share)} of the cases show a "
-                "lesion that was seen in training, so its figures are too good.",
+                f"lesion that was seen in training{_of_lesions(one)}, so its figures are too good.",
                 icon=":material/warning:",
             )
+
+
+def _of_lesions(one: Evaluation) -> str:
+    return "" if one.leaked_lesions is None else f" ({percent(one.leaked_lesions)} of the lesions)"

@@ -72,7 +72,8 @@ def show_details(row: Row, rows: list[Row]) -> None:
     )
     if view == "Log":
         lines = row.run.log().splitlines()
-        st.code("\n".join(lines[-LOG_LINES:]) or "Nothing yet.", language=None, height=300)
+        with st.container(height=300, border=False, autoscroll=True):
+            st.code("\n".join(lines[-LOG_LINES:]) or "Nothing yet.", language=None)
     elif view == "Machine":
         show_machine(row)
     else:
