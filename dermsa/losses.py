@@ -10,6 +10,10 @@ from keras import ops
 class WeightedCrossEntropy(keras.losses.Loss):
     """Cross-entropy of logits, weighted by the true class, averaged over the batch.
 
+    The truth is a class number, `(batch,)` or `(batch, 1)`, or shares of all classes, float
+    `(batch, classes)` summing to 1. The loss of shares is the mean, in these shares, of the losses
+    of the classes: that of mixup (Zhang et al. 2018, section 2), weights included.
+
     Weights live in the loss because Keras ignores `class_weight` with string keys silently.
 
     Args:
@@ -26,11 +30,15 @@ class WeightedCrossEntropy(keras.losses.Loss):
         classes = len(self.weights)
         if logits.shape[-1] != classes:
             raise ValueError(f"Expected logits of {classes} classes. Received: {logits.shape}")
-        labels = ops.cast(ops.reshape(labels, (-1,)), "int32")  # Keras hands over floats
-        target = ops.one_hot(labels, classes, dtype=logits.dtype)
-        target = target * (1 - self.label_smoothing) + self.label_smoothing / classes
-        losses = ops.sum(target * self._cost(ops.log_softmax(logits, axis=-1)), axis=-1)
-        return losses * ops.take(ops.convert_to_tensor(self.weights, logits.dtype), labels)
+        if len(labels.shape) == 2 and labels.shape[-1] == classes:
+            shares = ops.cast(labels, logits.dtype)
+        else:
+            labels = ops.cast(ops.reshape(labels, (-1,)), "int32")  # Keras hands over floats
+            shares = ops.one_hot(labels, classes, dtype=logits.dtype)
+        shares = shares * ops.convert_to_tensor(self.weights, logits.dtype)
+        spread = self.label_smoothing / classes * ops.sum(shares, axis=-1, keepdims=True)
+        target = shares * (1 - self.label_smoothing) + spread
+        return ops.sum(target * self._cost(ops.log_softmax(logits, axis=-1)), axis=-1)
 
     def _cost(self, log_probabilities):
         return -log_probabilities

@@ -11,6 +11,7 @@ from dermsa.training.examples import (
     training_age_scale,
     training_sampler,
 )
+from dermsa.training.mixup import mix
 from dermsa.training.runs import create_run
 from dermsa.training.sampling import Sampler
 
@@ -85,3 +86,46 @@ def test_an_epoch_shows_what_the_sampling_says():
     assert (sampler.classes, sampler.sampling, sampler.seed) == (7, "balanced", 8)
     _, shown = next(examples.batches(sampler, 7))
     assert sorted(shown) == list(range(7))
+
+
+# --- mixup and soft targets -------------------------------------------------------------------
+
+
+def mixed(examples, number=0, alpha=0.4):
+    rows = np.arange(20)
+    return list(examples.batches(Sampler(rows, rows, 20, seed=5), 8, 3, number, alpha))
+
+
+def test_mixup_mixes_pixels_patients_and_diagnoses_in_the_same_share(examples):
+    inputs, shares = mixed(examples)[0]
+    assert inputs["image"].dtype == np.uint8 and shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    assert (np.count_nonzero(shares, axis=1) <= 2).all() and (shares.max(axis=1) < 1).any()
+    np.testing.assert_allclose(inputs["patient"], shares @ examples.patients, atol=1e-6)
+    pixels = np.tensordot(shares, examples.images.astype(float), 1)
+    assert np.abs(inputs["image"] - pixels).max() <= 0.5 + 1e-3
+
+
+def test_mixup_depends_on_seed_epoch_and_batch_alone(examples):
+    whole, rest = mixed(examples), mixed(examples, number=1)
+    assert len(whole) == 2 and len(rest) == 1
+    np.testing.assert_array_equal(whole[1][0]["image"], rest[0][0]["image"])
+    np.testing.assert_array_equal(whole[1][1], rest[0][1])
+
+
+def test_white_stays_white_and_black_black():
+    images = np.concatenate(
+        [np.full((8, 2, 2, 3), 255, np.uint8), np.zeros((8, 2, 2, 3), np.uint8)]
+    )
+    for chosen in (images[:8], images[8:]):
+        inputs = {"image": chosen, "patient": np.ones((8, 21), np.float32)}
+        out, _ = mix(inputs, np.eye(8, dtype=np.float32), 1.0, np.random.default_rng(0))
+        np.testing.assert_array_equal(out["image"], chosen)
+
+
+def test_targets_take_the_place_of_labels(examples):
+    targets = np.random.default_rng(2).dirichlet(np.ones(7), 20).astype(np.float32)
+    soft = Examples(examples.images, examples.patients, examples.labels, targets)
+    sampler = Sampler(np.arange(20), np.arange(20), 20)
+    (_, labels), (_, shares) = (next(of.batches(sampler, 8)) for of in (examples, soft))
+    np.testing.assert_array_equal(shares, targets[labels])

@@ -138,6 +138,19 @@ def test_labels_may_come_as_a_column_of_floats(batch):
     assert float(loss(labels[:, None].astype(np.float32), logits)) == float(loss(labels, logits))
 
 
+@pytest.mark.parametrize("kind", [WeightedCrossEntropy, WeightedFocalLoss])
+def test_a_mixture_of_classes_has_the_mixture_of_their_losses(batch, kind):
+    labels, logits = batch
+    other = np.roll(labels, 1)
+    share = np.random.default_rng(1).random(50).astype(np.float32)[:, None]
+    one_hot = np.eye(7, dtype=np.float32)
+    loss = kind(class_weights("balanced", COUNTS), 0.1)
+    each = [np.asarray(loss.call(truth, logits)) for truth in (labels, other)]
+    mixed = loss.call(one_hot[labels] * share + one_hot[other] * (1 - share), logits)
+    expected = share[:, 0] * each[0] + (1 - share[:, 0]) * each[1]
+    np.testing.assert_allclose(np.asarray(mixed), expected, rtol=1e-4)
+
+
 def test_logits_of_another_number_of_classes_are_refused(batch):
     with pytest.raises(ValueError, match="Expected logits of 7 classes"):
         WeightedCrossEntropy(np.ones(7))(batch[0], batch[1][:, :5])

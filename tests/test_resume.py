@@ -30,6 +30,7 @@ METHODS = {
     "layer_decay": 0.8,
     "head_epochs": 2,
     "early_stopping": 50,
+    "mixup": 0.4,
 }
 
 

@@ -72,12 +72,23 @@ class TrainingConfig:
         f"({', '.join(CLASS_WEIGHTS)}), or one number each, with commas between",
     )
     label_smoothing: float = setting(0.05, "0 to below 1")
+    teacher: str = setting(
+        "",
+        "a model in weights/ on the same split whose probabilities are learnt beside the labels "
+        "(distillation, Hinton et al. 2015, arXiv:1503.02531)",
+    )
+    teacher_share: float = setting(0.5, "what the teacher counts against the label, up to 1")
     sampling: str = setting("none", "which images an epoch shows", SAMPLING)
     epoch_images: int = setting(
         0, "length of an epoch with the sampling over or balanced, in images (0: its own)"
     )
     augmentation: str = setting("strong", "augmentation recipe", RECIPES)
     augmentation_strength: float = setting(1.0, "factor on all strengths of the recipe")
+    mixup: float = setting(
+        0.0,
+        "mixes photos and their diagnoses two by two, with shares from a Beta distribution of "
+        "this alpha, for example 0.2 (Zhang et al. 2018, arXiv:1710.09412; 0: none)",
+    )
     forget_rate: float = setting(0.2, "chance of each patient property to be set to unknown")
     forget_all_rate: float = setting(0.1, "chance to set all patient properties to unknown")
     optimizer: str = setting("adamw", "how weights move", OPTIMIZERS)
@@ -148,7 +159,9 @@ class TrainingConfig:
         self._check_that("from 0 to below 1", lambda value: 0 <= value < 1, *SHARES)
         self._check_that("above 0", lambda value: 0 < value < float("inf"), *POSITIVE)
         self._check_that("above 0 and below 1", lambda value: 0 < value < 1, "plateau_factor")
-        self._check_that("above 0 and at most 1", lambda value: 0 < value <= 1, "layer_decay")
+        self._check_that(
+            "above 0 and at most 1", lambda value: 0 < value <= 1, "layer_decay", "teacher_share"
+        )
         self._check_that("at least 1", lambda value: value >= 1, *COUNTS)
         self._check_that("at least 0", lambda value: 0 <= value < float("inf"), *NOT_NEGATIVE)
         if self.head_epochs >= self.epochs:
@@ -211,6 +224,7 @@ COUNTS = ("epochs", "batch_size", "accumulate", "plateau_patience")
 NOT_NEGATIVE = (
     "focal_gamma",
     "augmentation_strength",
+    "mixup",
     "weight_decay",
     "warmup_steps",
     "plateau_floor",

@@ -11,15 +11,30 @@ from dermsa.datasets import splits
 from dermsa.datasets.dataset import Dataset
 from dermsa.patient import AgeScale, age_scale_of
 from dermsa.training.config import TrainingConfig
+from dermsa.training.mixup import mix
 from dermsa.training.runs import Run
 from dermsa.training.sampling import Sampler
 
 
 class Examples:
-    """Images, patients and labels of a whole data set, served by row number."""
+    """Images, patients and labels of a whole data set, served by row number.
 
-    def __init__(self, images: np.ndarray, patients: np.ndarray, labels: np.ndarray):
-        self.images, self.patients, self.labels = images, patients, labels
+    Args:
+        images: uint8 `(n, height, width, 3)`.
+        patients: float32 `(n, 21)`.
+        labels: int `(n,)`.
+        targets: What the network shall answer, as shares of the diagnoses, float32
+            `(n, classes)`; None for the label alone.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        patients: np.ndarray,
+        labels: np.ndarray,
+        targets: np.ndarray | None = None,
+    ):
+        self.images, self.patients, self.labels, self.targets = images, patients, labels, targets
 
     def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         # Sorted reads of a memory map touch the disk in order.
@@ -32,16 +47,33 @@ class Examples:
         return {"image": images, "patient": self.patients[rows]}
 
     def batches(
-        self, sampler: Sampler, batch_size: int, epoch: int = 0, first: int = 0
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        epoch: int = 0,
+        first: int = 0,
+        mixup: float = 0.0,
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         """The training batches of an epoch, from number `first` on.
 
         Images that do not fill the last batch are left out.
+
+        Args:
+            mixup: See `TrainingConfig`.
+
+        Yields:
+            The inputs, and the truth as `losses.WeightedCrossEntropy` takes it.
         """
         order = sampler.order(epoch)
-        for start in range(first * batch_size, len(order) - batch_size + 1, batch_size):
-            chosen = order[start : start + batch_size]
-            yield self.inputs(chosen), self.labels[chosen]
+        targets = self.labels if self.targets is None else self.targets
+        if mixup and self.targets is None:
+            targets = np.eye(sampler.classes, dtype=np.float32)[self.labels]
+        for number in range(first, len(order) // batch_size):
+            chosen = order[number * batch_size : (number + 1) * batch_size]
+            batch = self.inputs(chosen), targets[chosen]
+            if mixup:  # a function of seed, epoch and number: a resumed epoch mixes the same
+                batch = mix(*batch, mixup, np.random.default_rng((sampler.seed, epoch, number)))
+            yield batch
 
 
 def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, np.ndarray]:

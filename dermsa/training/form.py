@@ -40,12 +40,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "focal_gamma",
         "class_weights",
         "label_smoothing",
+        "teacher",
+        "teacher_share",
         "sampling",
         "epoch_images",
     ),
     "Augmentation": (
         "augmentation",
         "augmentation_strength",
+        "mixup",
         "forget_rate",
         "forget_all_rate",
     ),
@@ -101,6 +104,8 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
         return values["augmentation"] != "none"
     if name == "head_learning_rate":
         return values["head_epochs"] > 0
+    if name == "teacher_share":
+        return values["teacher"] != ""
     if name == "batchnorm_momentum":  # that branch has a normalisation of its own
         return values["batchnorm"] == "train" or values["patient_branch"] == "gessert"
     if name not in NEEDS:

@@ -49,6 +49,8 @@ class ShippedTraining:
         ]
         if config.start_from:
             notes.append(f"It went on from the run {config.start_from}, which must be there.")
+        if config.teacher:
+            notes.append(f"It learnt from the answers of {config.teacher}, which must be there.")
         return (*notes, *self.card["notes"])
 
     def figures(self) -> tuple:

@@ -26,7 +26,7 @@ from dermsa.datasets.dataset import DatasetError
 from dermsa.memory import keep_freed_memory
 from dermsa.models.classifier import build_classifier
 from dermsa.patient import VECTOR_SIZE
-from dermsa.training import checkpoint, devices, methods, stopping
+from dermsa.training import checkpoint, devices, methods, stopping, teacher
 from dermsa.training.checkpoint import Position
 from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import (
@@ -171,7 +171,12 @@ def _prepare(
         dataset, config.classifier.input_size, report=_teller(run, "Decoding the photos")
     )
     age_scale = training_age_scale(dataset, parts["train"])
-    examples = Examples(images, dataset.patient_vectors(age_scale), dataset.labels())
+    targets = None
+    if config.teacher:
+        tell = _teller(run, f"Asking {config.teacher}")
+        targets = teacher.targets(run, config, dataset, parts["train"], tell)
+    patients = dataset.patient_vectors(age_scale)
+    examples = Examples(images, patients, dataset.labels(), targets)
     sampler = training_sampler(config, examples, parts["train"])
     steps = int(sampler.counts.sum()) // config.batch_size
     if steps == 0:
@@ -252,7 +257,11 @@ def _take_steps(training: Training, position: Position) -> Position:
     training.recorder.begin(position)
     training.model.fit(
         training.examples.batches(
-            training.sampler, training.config.batch_size, position.epoch, position.step
+            training.sampler,
+            training.config.batch_size,
+            position.epoch,
+            position.step,
+            training.config.mixup,
         ),
         steps_per_epoch=training.steps - position.step,
         initial_epoch=position.epoch,

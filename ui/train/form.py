@@ -16,6 +16,7 @@ from dermsa.class_weights import CLASS_WEIGHTS
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS, protocols_of
+from dermsa.inference import store
 from dermsa.models import parameters
 from dermsa.training import estimate, form, runs
 from dermsa.training.config import LOSSES, SCHEDULES
@@ -269,6 +270,8 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
         if values["backbone"] == "MobileNetV3Large":
             weights.insert(1, "minimalistic")
         return weights, True
+    if name == "teacher":
+        return ["", *store.model_names()], False
     if name == "start_from":
         return ["", *(run.id for run in runs.all_runs() if run.best_weights.exists())], False
     choices = form.FIELDS[name].metadata["choices"]

@@ -1,0 +1,95 @@
+"""Distillation: what a network learns from the answers of a model in `weights/` (Hinton, Vinyals,
+Dean 2015, arXiv:1503.02531).
+
+The teacher has been trained on the same photos and is surer of them than of new ones, so that its
+share goes beside the label and does not take its place.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from dermsa.datasets import splits
+from dermsa.datasets.dataset import Dataset
+from dermsa.evaluation.evaluate import predict_rows
+from dermsa.evaluation.record import served_form
+from dermsa.files import write_atomically
+from dermsa.inference.ensemble import open_predictor
+from dermsa.training.config import TrainingConfig
+from dermsa.training.runs import Run, RunError
+
+FILE = "teacher.npz"
+AT_ONCE = 256
+
+log = logging.getLogger("dermsa.training")
+
+
+def targets(
+    run: Run,
+    config: TrainingConfig,
+    dataset: Dataset,
+    rows: np.ndarray,
+    tell: Callable[[float], None] = lambda share: None,
+) -> np.ndarray:
+    """What the network shall say of each photo: the label's share and the teacher's.
+
+    The answers are kept in the run's folder: a resumed run needs no teacher any more.
+
+    Args:
+        run: Its split is drawn.
+        rows: Of the training part, in `dataset.table`.
+        tell: Hears which share of the photos is done.
+
+    Returns:
+        float32 `(n, classes)` for all rows of the data set; 0 outside the training part.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged.
+        RunError: It answers other diagnoses, or was trained on another split: it could have seen
+            the photos that this run is tested on.
+    """
+    answers = _kept(run.folder / FILE, rows)
+    if answers is None:
+        answers = _ask(run, config.teacher, dataset, rows, tell)
+    found = np.zeros((len(dataset.table), len(dataset.classes)), np.float32)
+    labels = np.eye(len(dataset.classes), dtype=np.float32)[dataset.labels()[rows]]
+    found[rows] = (1 - config.teacher_share) * labels + config.teacher_share * answers
+    return found
+
+
+def _kept(path: Path, rows: np.ndarray) -> np.ndarray | None:
+    """The answers that an earlier start of the run was given."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return kept["probabilities"] if np.array_equal(kept["rows"], rows) else None
+
+
+def _ask(
+    run: Run, name: str, dataset: Dataset, rows: np.ndarray, tell: Callable[[float], None]
+) -> np.ndarray:
+    predictor = open_predictor(name)
+    card = predictor.model.card
+    if predictor.classes != dataset.classes:
+        raise RunError(f"{name} knows other diagnoses than {dataset.name}: it cannot teach here.")
+    if card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
+        raise RunError(
+            f"{name} was trained on another split: it may have seen photos that this run is "
+            "validated or tested on. Choose a teacher of the same protocol and seed."
+        )
+    answers = []
+    for start in range(0, len(rows), AT_ONCE):
+        tell(start / len(rows))
+        chosen = rows[start : start + AT_ONCE]
+        answers.append(predict_rows(predictor, dataset, chosen).probabilities)
+    probabilities = np.concatenate(answers).astype(np.float32)
+    file = io.BytesIO()
+    np.savez(file, rows=rows, probabilities=probabilities)
+    write_atomically(run.folder / FILE, file.getvalue())
+    log.info("%s has taught: %s.", name, served_form(card))
+    return probabilities
