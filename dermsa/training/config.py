@@ -27,6 +27,11 @@ SCHEDULES = {
     "plateau": "lower whenever the validation loss stops falling",
     "constant": "the same throughout",
 }
+LAST_LAYER = {
+    "zeros": "all logits begin at 0, so that the first steps do not throw the backbone off what "
+    "it knows",
+    "glorot": "random, as Keras starts it and the papers left it",
+}
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 BATCHNORM = {
     "train": "it follows the training photos",
@@ -64,6 +69,7 @@ class TrainingConfig:
         "a run on the same split whose best weights to start from, instead of initial_weights "
         "(second stage)",
     )
+    last_layer: str = setting("zeros", "how the layer of the logits starts", LAST_LAYER)
     loss: str = setting("cross_entropy", "what is minimised", LOSSES)
     focal_gamma: float = setting(2.0, "how little easy images count in the focal loss; 0: fully")
     class_weights: str = setting(
@@ -208,9 +214,12 @@ class TrainingConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
         """Reads what `dataclasses.asdict` gave, or the `config` of a run."""
-        values = dict(values)
+        values = EARLIER | values
         return cls(classifier=ClassifierConfig(**values.pop("classifier")), **values)
 
+
+EARLIER = {"last_layer": "glorot"}
+"""What trainings did before there was such a setting, where that is not its default."""
 
 SHARES = (
     "label_smoothing",

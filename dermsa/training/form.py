@@ -10,7 +10,7 @@ from typing import Any
 
 from dermsa.datasets.splits import FOLDED
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training.config import TrainingConfig
+from dermsa.training.config import EARLIER, TrainingConfig
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("dataset", "protocol", "split_seed", "fold", "limit"),
@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "patient_branch",
         "dropout",
     ),
-    "Starting weights": ("initial_weights", "start_from"),
+    "Starting weights": ("initial_weights", "last_layer", "start_from"),
     "Fine-tuning": (
         "freeze_until",
         "head_epochs",
@@ -86,6 +86,7 @@ NEEDS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "attention_maps": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_gamma": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_weights": ("start_from", ("",)),
+    "last_layer": ("start_from", ("",)),
     "focal_gamma": ("loss", ("focal",)),
     "epoch_images": ("sampling", ("over", "balanced")),
     "forget_rate": ("patient_branch", ("dense4096", "gessert")),
@@ -161,9 +162,9 @@ def defaults() -> dict[str, Any]:
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as in `config.json`, with the classifier's settings beside the others'.
 
-    Settings that it does not have, because it is older than they are, get their defaults.
+    Settings that it does not have, because it is older than they are, are as they were then.
     """
-    values = defaults() | {**config, **config["classifier"]}
+    values = defaults() | EARLIER | {**config, **config["classifier"]}
     if isinstance(values["patient_branch"], bool):  # as older runs have it
         values["patient_branch"] = "dense4096" if values["patient_branch"] else "none"
     values["input_size"] = tuple(values["input_size"]) if values["input_size"] else None

@@ -45,6 +45,7 @@ PUBLISHED_TRAINING = {
     "class_weights": "none",
     "augmentation": "none",
     "monitor": "accuracy",
+    "last_layer": "glorot",
 }
 
 # As these networks are built, and all others of the presets with 0.99. As far as the papers say,

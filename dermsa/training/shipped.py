@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from dermsa.inference import store
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training.config import TrainingConfig
+from dermsa.training.config import EARLIER, TrainingConfig
 
 PREFIX = "shipped/"
 
@@ -31,11 +31,11 @@ class ShippedTraining:
         return PREFIX + self.model
 
     def config(self) -> TrainingConfig:
-        """The training; settings that are younger than the card have their defaults."""
+        """The training; settings that are younger than the card are as they were then."""
         names = [field.name for field in dataclasses.fields(ClassifierConfig)]
         network = {**self.card["architecture"], "classes": self.card["classes"]}
         classifier = ClassifierConfig(**{name: network[name] for name in names if name in network})
-        return TrainingConfig(classifier, **self.card["training"]["config"])
+        return TrainingConfig(classifier, **EARLIER | self.card["training"]["config"])
 
     @property
     def notes(self) -> tuple[str, ...]:

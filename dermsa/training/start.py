@@ -14,6 +14,9 @@ from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError, find_run
 
+LOGIT_TERMS = ("evidence_map", "patient_evidence", "image_logits", "patient_logits", "logits")
+"""The layers whose answers are the logits or add up to them."""
+
 
 def starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> keras.Model:
     """The classifier of a run before its first step.
@@ -21,10 +24,8 @@ def starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> 
     Raises:
         RunError, NoWeights, ValueError: The weights to start from are not there or do not fit.
     """
-    if not config.start_from and config.initial_weights == "minimalistic":
-        return _minimalistic_start(config, data)
     if not config.start_from:
-        return build_classifier(config.classifier, _starting_weights(config, data))
+        return _new_classifier(config, data)
     first = find_run(config.start_from)
     if first.config().classifier != config.classifier:
         raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
@@ -35,6 +36,24 @@ def starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> 
     classifier = build_classifier(config.classifier)
     classifier.load_weights(first.best_weights)
     return classifier
+
+
+def _new_classifier(config: TrainingConfig, data: Path | None) -> keras.Model:
+    if config.initial_weights == "minimalistic":
+        classifier = _minimalistic_start(config, data)
+    else:
+        classifier = build_classifier(config.classifier, _starting_weights(config, data))
+    if config.last_layer == "zeros":
+        _begin_at_zero(classifier)
+    return classifier
+
+
+def _begin_at_zero(classifier: keras.Model) -> None:
+    """Makes all logits 0, by the kernels whose products they are sums of."""
+    for layer in classifier.layers:
+        if layer.name in LOGIT_TERMS:
+            for weight in layer.weights:
+                weight.assign(keras.ops.zeros_like(weight))
 
 
 def _starting_weights(config: TrainingConfig, data: Path | None) -> str | None:

@@ -1,20 +1,26 @@
-"""Draws docs/screenshot.png from the real page: `python -m tests.browser.screenshot`."""
+"""Draws the pictures of docs/, the real page and the curves of the models in weights/:
+
+python -m tests.browser.screenshot
+"""
 
 import tempfile
 from pathlib import Path
 
+import pandas as pd
+
+from dermsa.inference import store
+from dermsa.plots_training import training_curves
 from tests.browser.conftest import ROOT, chromium, running_app
 
 SAMPLE = "Melanoma (drawing)"
 SIZE = {"width": 1400, "height": 1250}
 
 
-def main() -> None:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        chromium() as browser,
-        running_app(Path(folder)) as address,
-    ):
+CURVES = {"width": 1200, "height": 640}
+
+
+def draw_page(browser) -> None:
+    with tempfile.TemporaryDirectory() as folder, running_app(Path(folder)) as address:
         page = browser.new_page(viewport=SIZE)
         page.goto(address)
         page.get_by_text("Sample", exact=True).click()
@@ -25,6 +31,31 @@ def main() -> None:
         page.wait_for_timeout(3000)  # figures grow into their place
         page.mouse.move(0, SIZE["height"] - 1)
         page.screenshot(path=ROOT / "docs" / "screenshot.png")
+
+
+def draw_curves(browser) -> None:
+    cards = {name: store.read_card(name) for name in store.model_names()}
+    metrics = {
+        name: pd.DataFrame(card["training"]["curves"])
+        for name, card in cards.items()
+        if "training" in card
+    }
+    figure = training_curves(metrics).update_layout(
+        width=CURVES["width"] - 20,
+        height=CURVES["height"] - 20,
+        margin={"t": 50, "r": 20},
+        template="plotly_white",
+    )
+    page = browser.new_page(viewport=CURVES)
+    page.set_content(figure.to_html(config={"displayModeBar": False}))
+    page.locator(".js-plotly-plot .legend").first.wait_for(timeout=60_000)
+    page.screenshot(path=ROOT / "docs" / "curves.png")
+
+
+def main() -> None:
+    with chromium() as browser:
+        draw_page(browser)
+        draw_curves(browser)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dermsa.datasets.splits import PROTOCOLS, protocols_of
 from dermsa.inference import store
 from dermsa.models import parameters
 from dermsa.training import estimate, form, runs
-from dermsa.training.config import LOSSES, SCHEDULES
+from dermsa.training.config import LAST_LAYER, LOSSES, SCHEDULES
 from dermsa.training.devices import ALL, devices
 from dermsa.training.overview import duration
 from dermsa.training.presets import all_presets
@@ -41,6 +41,7 @@ EFFECTS: dict[str, Mapping[str, str]] = {
         "soft_attention_dense512": "One more layer of 512: the logits no longer split.",
     },
     "protocol": PROTOCOLS,
+    "last_layer": LAST_LAYER,
     "loss": LOSSES,
     "class_weights": CLASS_WEIGHTS,
     "sampling": SAMPLING,
