@@ -45,6 +45,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gamma from 0.01": {"initial_gamma": 0.01},
     "no attention": {"head": "global_pooling"},
     "published cut": {"cut": "published"},
+    "random last layer": {"last_layer": "glorot"},
+    "random last layer, published kernel": {"last_layer": "glorot", "kernel": "published"},
+    "random last layer, no attention": {"last_layer": "glorot", "head": "global_pooling"},
     "no patient data": {"patient_branch": "none"},
     "blue first (BGR)": {"channel_order": "bgr"},
     "split by image": {"protocol": "image-90-10"},
@@ -76,6 +79,16 @@ ABLATIONS: dict[str, Ablation] = {
         "published code, with the gamma of the papers' text, or none",
         REFERENCE,
         ("published kernel", "gamma from 0.01", "no attention"),
+    ),
+    "start": Ablation(
+        "The last layer from zeros (reference) or random, as Keras starts it",
+        REFERENCE,
+        ("random last layer",),
+    ),
+    "attention-random-start": Ablation(
+        "Attention again, where the last layer starts random",
+        "random last layer",
+        ("random last layer, published kernel", "random last layer, no attention"),
     ),
     "cut": Ablation(
         "The backbone whole (reference) or cut as published", REFERENCE, ("published cut",)
