@@ -56,13 +56,15 @@ def test_the_cost_of_what_ships():
 
 
 def test_what_trainings_took_is_on_the_card_and_in_the_run(tmp_path):
-    names = ["MobileNetV3Small", "MobileNetV2", "MobileNetV3Small-256"]
+    cards = map(store.read_card, store.model_names())
+    ensemble = next(card for card in cards if "members" in card)
+    names = [member["model"] for member in ensemble["members"]]
     alone = [cost.of_training(open_predictor(name)) for name in names]
     for name, of in zip(names, alone, strict=True):
         training = store.read_card(name)["training"]
         assert of.seconds_per_epoch == training["seconds_per_epoch"]
         assert of.peak_memory == training.get("peak_memory")
-    both = cost.of_training(open_predictor("MobileNetTrio"))
+    both = cost.of_training(open_predictor(ensemble["name"]))
     assert both.seconds_per_epoch == sum(of.seconds_per_epoch for of in alone)
 
     assert cost.of_run(tmp_path) == cost.TrainingCost(None, None)
