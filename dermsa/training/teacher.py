@@ -24,7 +24,7 @@ from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError
 
 FILE = "teacher.npz"
-AT_ONCE = 256
+AT_ONCE = 64  # so few that the run gives a sign of life every few seconds
 
 log = logging.getLogger("dermsa.training")
 
