@@ -131,5 +131,6 @@ def test_runs_are_cloned_and_deleted_and_the_form_keeps_what_was_entered(page, t
         press(page, "Delete")
         page.get_by_text("is in the bin").wait_for()
         press(page, "Undo")
+        page.get_by_text("is in the bin").wait_for(state="hidden")
         page.get_by_role("heading", name="wide").wait_for()
         assert run in runs.all_runs()
