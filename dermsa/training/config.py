@@ -28,9 +28,9 @@ SCHEDULES = {
     "constant": "the same throughout",
 }
 LAST_LAYER = {
-    "zeros": "all logits begin at 0, so that the first steps do not throw the backbone off what "
-    "it knows",
-    "glorot": "random, as Keras starts it and the papers left it",
+    "zeros": "All logits begin at 0, so that the first steps do not throw the backbone off what "
+    "it knows.",
+    "glorot": "Random, as Keras starts it and the papers left it.",
 }
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 BATCHNORM = {
