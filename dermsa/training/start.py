@@ -53,7 +53,7 @@ def _begin_at_zero(classifier: keras.Model) -> None:
     for layer in classifier.layers:
         if layer.name in LOGIT_TERMS:
             for weight in layer.weights:
-                weight.assign(keras.ops.zeros_like(weight))
+                weight.assign(keras.ops.zeros(weight.shape))
 
 
 def _starting_weights(config: TrainingConfig, data: Path | None) -> str | None:
