@@ -56,7 +56,7 @@ def decoded(
         DatasetError: An image cannot be read (the message names the file), or there is no room.
         OSError: The disk filled up meanwhile.
     """
-    path = cache_folder() / f"{dataset.name}-{size[0]}x{size[1]}-{_fingerprint(dataset)}.npy"
+    path = cache_folder() / f"{dataset.name}-{size[0]}x{size[1]}-{fingerprint(dataset)}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(LOCK)):
@@ -65,7 +65,8 @@ def decoded(
     return np.load(path, mmap_mode="r")
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Dataset) -> str:
+    """Changes when an image file of the data set comes, goes or changes."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for image_id, path in zip(dataset.table["image_id"], dataset.table["path"], strict=True):
         status = os.stat(path)

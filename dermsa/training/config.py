@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dermsa.class_weights import CLASS_WEIGHTS, check_class_weights
+from dermsa.datasets.more_photos import MORE_PHOTOS, SEVEN
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import FOLDED, FOLDS, PROTOCOLS, protocols_of
@@ -56,6 +57,9 @@ class TrainingConfig:
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     dataset: str = setting("ham10000", "what to train on", DATASETS)
     protocol: str = setting("lesion", "how the data are split", PROTOCOLS)
+    more_photos: str = setting(
+        "none", "photos of another data set that train, too, and are tested nowhere", MORE_PHOTOS
+    )
     split_seed: int = setting(0, "seed of the split")
     fold: int = setting(0, "which fold is tested, for protocols that have several")
     initial_weights: str = setting(
@@ -66,8 +70,8 @@ class TrainingConfig:
     )
     start_from: str = setting(
         "",
-        "a run on the same split whose best weights to start from, instead of initial_weights "
-        "(second stage)",
+        "a run or a model in weights/, on the same split, whose weights to start from, instead of "
+        "initial_weights (second stage)",
     )
     last_layer: str = setting("zeros", "how the layer of the logits starts", LAST_LAYER)
     loss: str = setting("cross_entropy", "what is minimised", LOSSES)
@@ -174,6 +178,11 @@ class TrainingConfig:
             raise ValueError(
                 f"Expected head_epochs to leave some of the {self.epochs} epochs for the whole "
                 f"network. Received: {self.head_epochs}"
+            )
+        if self.more_photos != "none" and self.dataset not in SEVEN:
+            raise ValueError(
+                f"More photos can stand beside those of {' and '.join(SEVEN)} only: their "
+                f"diagnoses are not those of {self.dataset}."
             )
         known = DATASETS[self.dataset].classes
         if self.classifier.classes != known:

@@ -29,6 +29,7 @@ from dermsa.training.export import (
     calibrate,
     check_name,
     embeddings_of,
+    licence_of,
     novelty_threshold,
     part_sizes,
     results_of,
@@ -128,6 +129,9 @@ def make_ensemble(
         log_mean([member.test for member in answers], weights),
         log_mean([member.test_unknown for member in answers], weights),
     )
+    more = {}
+    for model in models:
+        more |= model.card["data"].get("more", {})
     explaining = best_explaining(models, dataset, rows["validation"], data)
     card = {
         "name": name,
@@ -145,13 +149,13 @@ def make_ensemble(
         "architecture": {
             "parameters": sum(model.card["architecture"]["parameters"] for model in models)
         },
-        "data": first["data"] | {"parts": part_sizes(dataset, rows)},
+        "data": first["data"] | {"parts": part_sizes(dataset, rows), "more": more},
         "protocol": first["protocol"],
         **settings,
         **results,
         **({"explained_by": explaining} if explaining else {}),
         "notes": list(notes),
-        "licence": first["licence"],
+        "licence": licence_of(dataset.name, *more),
         "intended_use": first["intended_use"],
         "files": {},
     }

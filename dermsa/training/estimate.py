@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
-from dermsa.datasets import registry, splits
+from dermsa.datasets import more_photos, registry, splits
 from dermsa.models import arithmetic, parameters
 from dermsa.training import devices
 from dermsa.training.form import flat
@@ -133,9 +134,14 @@ def _images(values: Mapping[str, Any], data: Path | None) -> tuple[int, int]:
     split = splits.draw(dataset, values["protocol"], values["split_seed"], values["fold"])
     limit = values["limit"] or len(dataset.table)
     rows, validated = (split.rows(dataset, part)[:limit] for part in ("train", "validation"))
+    labels = dataset.labels()[rows]
+    if values["more_photos"] != "none":
+        more = more_photos.listed(values["more_photos"], dataset, data).labels()[:limit]
+        rows = np.append(rows, len(dataset.table) + np.arange(len(more)))
+        labels = np.append(labels, more)
     sampler = Sampler(
         rows,
-        dataset.labels()[rows],
+        labels,
         len(dataset.classes),
         values["sampling"],
         epoch_images=values["epoch_images"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Examples:
     """Images, patients and labels of a whole data set, served by row number.
 
     Args:
-        images: uint8 `(n, height, width, 3)`.
+        images: uint8 `(n, height, width, 3)`, or several such arrays that follow each other.
         patients: float32 `(n, 21)`.
         labels: int `(n,)`.
         targets: What the network shall answer, as shares of the diagnoses, float32
@@ -29,21 +29,26 @@ class Examples:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Sequence[np.ndarray],
         patients: np.ndarray,
         labels: np.ndarray,
         targets: np.ndarray | None = None,
     ):
         self.images, self.patients, self.labels, self.targets = images, patients, labels, targets
+        self._arrays = [images] if isinstance(images, np.ndarray) else list(images)
 
     def inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         # Sorted reads of a memory map touch the disk in order.
         order = np.argsort(rows)
-        images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
-        images[order] = self.images[rows[order]]
-        if isinstance(self.images.base, mmap.mmap):
-            # What was read stays in the system's cache, but not in this process' memory.
-            self.images.base.madvise(mmap.MADV_DONTNEED)
+        images = np.empty((len(rows), *self._arrays[0].shape[1:]), np.uint8)
+        first = 0
+        for array in self._arrays:
+            chosen = order[(rows[order] >= first) & (rows[order] < first + len(array))]
+            images[chosen] = array[rows[chosen] - first]
+            first += len(array)
+            if isinstance(array.base, mmap.mmap):
+                # What was read stays in the system's cache, but not in this process' memory.
+                array.base.madvise(mmap.MADV_DONTNEED)
         return {"image": images, "patient": self.patients[rows]}
 
     def batches(

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import dermsa
-from dermsa.datasets import cache, registry, splits
+from dermsa.datasets import cache, more_photos, registry, splits
 from dermsa.datasets.dataset import Dataset
 from dermsa.evaluation import assess, calibration, record, report
 from dermsa.evaluation.evaluate import predictions_of
@@ -33,6 +33,7 @@ from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
+from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples, split_rows, training_age_scale
 from dermsa.training.history import best_row
 from dermsa.training.runs import ACTIVE, Run, RunError, write_atomically
@@ -157,6 +158,7 @@ def export(
             "images": len(dataset.table),
             "lesions": int(dataset.table["lesion_id"].nunique()),
             "parts": part_sizes(dataset, rows),
+            "more": _more(config, dataset, data),
         },
         "protocol": _protocol(dataset, split),
         "age_scale": asdict(age_scale),
@@ -164,7 +166,7 @@ def export(
         **settings,
         **results,
         "notes": list(notes),
-        "licence": licence_of(config.dataset),
+        "licence": licence_of(config.dataset, config.more_photos),
         "intended_use": "Decision support for research use; not a medical device.",
         "files": {file: sha256_of(content) for file, content in files.items()},
     }
@@ -352,11 +354,22 @@ def _protocol(dataset: Dataset, split: splits.Split) -> dict:
     }
 
 
-def licence_of(dataset: str) -> str:
+def _more(config: TrainingConfig, dataset: Dataset, data: Path | None) -> dict[str, dict]:
+    """The photos of other data sets that trained, too."""
+    if config.more_photos == "none":
+        return {}
+    more = more_photos.read(config.more_photos, dataset, data)
+    by_class = more_photos.by_class(more)
+    return {config.more_photos: {"images": len(more.table), "by_class": by_class}}
+
+
+def licence_of(dataset: str, *more: str) -> str:
     """Whose images a model was trained on, and what they may be used for."""
-    record = registry.record(dataset)
-    return (
-        f"Trained on {_title(dataset)} ({record.source}), whose images are under {record.licence}."
+    records = [registry.record(name) for name in (dataset, *more) if name != "none"]
+    return " ".join(
+        f"Trained on {_title(record.name)} ({record.source}), whose images are under "
+        f"{record.licence}."
+        for record in records
     )
 
 
@@ -439,10 +452,10 @@ def card_readme(card: dict) -> str:
 
 {card["intended_use"]} Licence: {card["licence"]}
 
-Trained on {card["data"]["parts"]["train"]["images"]} images of {_title(card["data"]["name"])}, \
-protocol `{card["protocol"]["name"]}`: {card["protocol"]["description"]} {_what_was_chosen(card)} \
-Measured on {test["images"]} images of {test["lesions"]} test lesions; 95 % intervals from a \
-bootstrap over lesions:
+Trained on {card["data"]["parts"]["train"]["images"]} images of {_title(card["data"]["name"])}\
+{_and_more(card)}, protocol `{card["protocol"]["name"]}`: {card["protocol"]["description"]} \
+{_what_was_chosen(card)} Measured on {test["images"]} images of {test["lesions"]} test lesions; \
+95 % intervals from a bootstrap over lesions:
 
 | Metric | Value | 95 % interval | n |
 |---|---|---|---|
@@ -451,6 +464,14 @@ bootstrap over lesions:
 {"".join(note + chr(10) * 2 for note in card["notes"])}\
 Everything else, down to the hashes, is in `card.json`.
 """
+
+
+def _and_more(card: dict) -> str:
+    """Cards made before there could be more photos do not say so."""
+    return "".join(
+        f" and on {about['images']:,} of {_title(name)}, which are tested nowhere"
+        for name, about in card["data"].get("more", {}).items()
+    )
 
 
 def _what_it_is(card: dict) -> str:

@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dermsa.datasets.more_photos import SEVEN
 from dermsa.datasets.splits import FOLDED
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import EARLIER, TrainingConfig
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": ("dataset", "protocol", "split_seed", "fold", "limit"),
+    "Data": ("dataset", "protocol", "split_seed", "fold", "more_photos", "limit"),
     "Network": (
         "backbone",
         "cut",
@@ -82,6 +83,7 @@ FIELDS: dict[str, dataclasses.Field] = {
 # What a setting needs of the others to matter; settings that are not named always do.
 NEEDS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "fold": ("protocol", FOLDED),
+    "more_photos": ("dataset", SEVEN),
     "kernel": ("head", ("soft_attention", "soft_attention_dense512")),
     "attention_maps": ("head", ("soft_attention", "soft_attention_dense512")),
     "initial_gamma": ("head", ("soft_attention", "soft_attention_dense512")),

@@ -30,12 +30,15 @@ class ShippedTraining:
     def name(self) -> str:
         return PREFIX + self.model
 
-    def config(self) -> TrainingConfig:
-        """The training; settings that are younger than the card are as they were then."""
+    def classifier(self) -> ClassifierConfig:
+        """What the model is built of; a patient branch as older cards tell it, by its new name."""
         names = [field.name for field in dataclasses.fields(ClassifierConfig)]
         network = {**self.card["architecture"], "classes": self.card["classes"]}
-        classifier = ClassifierConfig(**{name: network[name] for name in names if name in network})
-        return TrainingConfig(classifier, **EARLIER | self.card["training"]["config"])
+        return ClassifierConfig(**{name: network[name] for name in names if name in network})
+
+    def config(self) -> TrainingConfig:
+        """The training; settings that are younger than the card are as they were then."""
+        return TrainingConfig(self.classifier(), **EARLIER | self.card["training"]["config"])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -48,7 +51,9 @@ class ShippedTraining:
             f"The export took {self.card['views']} view(s) of each photo.",
         ]
         if config.start_from:
-            notes.append(f"It went on from the run {config.start_from}, which must be there.")
+            notes.append(
+                f"It went on from {config.start_from}, a run or a model that must be there."
+            )
         if config.teacher:
             notes.append(f"It learnt from the answers of {config.teacher}, which must be there.")
         return (*notes, *self.card["notes"])

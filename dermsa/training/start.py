@@ -1,31 +1,53 @@
-"""Where a training starts from: random, ImageNet's or another run's weights."""
+"""Where a training starts from: random, ImageNet's, another run's or a model's weights."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from dermsa.datasets import splits
 from dermsa.datasets.dataset import data_root
+from dermsa.inference import store
 from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
 from dermsa.models.warm_start import warm_start_mobilenet_v3_large
+from dermsa.patient import VECTOR_SIZE
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError, find_run
+from dermsa.training.shipped import ShippedTraining
+
+log = logging.getLogger("dermsa.training")
+
+SAME = 1e-3
+"""By how much a network carried back from its file may answer otherwise, of its largest logit."""
 
 LOGIT_TERMS = ("evidence_map", "patient_evidence", "image_logits", "patient_logits", "logits")
 """The layers whose answers are the logits or add up to them."""
 
 
-def starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> keras.Model:
+def starting_classifier(
+    run: Run, config: TrainingConfig, data: Path | None, images: np.ndarray | None = None
+) -> keras.Model:
     """The classifier of a run before its first step.
 
+    Args:
+        run: Its split is drawn.
+        config: Of the run.
+        data: The folder of the data sets; None for `data_root()`.
+        images: Some training photos, uint8 `(n, height, width, 3)`: a start from a model in
+            `weights/` needs them.
+
     Raises:
-        RunError, NoWeights, ValueError: The weights to start from are not there or do not fit.
+        RunError, NoWeights, ModelError, ValueError: The weights to start from are not there or do
+            not fit.
     """
     if not config.start_from:
         return _new_classifier(config, data)
+    if store.named(config.start_from) in store.model_names():
+        return _as_served(run, config, images)
     first = find_run(config.start_from)
     if first.config().classifier != config.classifier:
         raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
@@ -35,6 +57,37 @@ def starting_classifier(run: Run, config: TrainingConfig, data: Path | None) -> 
         )
     classifier = build_classifier(config.classifier)
     classifier.load_weights(first.best_weights)
+    return classifier
+
+
+def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Model:
+    """The classifier with the weights of a model in `weights/`, which answers as that does."""
+    # Other starts need no ONNX: it may be missing where only training is done.
+    from dermsa.inference.engine import Engine
+    from dermsa.models.from_onnx import load_served
+
+    model = store.open_model(config.start_from)
+    if model.members:
+        raise RunError(f"{model.name} is an ensemble: name one of its members as the start.")
+    if ShippedTraining(model.name, model.card).classifier() != config.classifier:
+        raise RunError(f"The model {model.name} is another classifier: it cannot be the start.")
+    if model.card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
+        raise RunError(
+            f"The model {model.name} had another split: its training photos would be tested here."
+        )
+    classifier = build_classifier(config.classifier)
+    load_served(classifier, model.onnx, images)
+    few = images[:8].astype(np.float32)
+    inputs = {"image": few, "patient": np.zeros((len(few), VECTOR_SIZE), np.float32)}
+    ours = keras.ops.convert_to_numpy(classifier(inputs, training=False)["logits"])
+    served = Engine(model.onnx)(few, inputs["patient"], ("logits",))["logits"]
+    off = np.abs(ours - served).max() / max(1, np.abs(served).max())
+    if not off < SAME:
+        raise RunError(
+            f"The weights of {model.name} could not be carried back from its file: the answers "
+            f"differ by {off:.2g}. Start from a run of this classifier instead."
+        )
+    log.info("Starting from the model %s, file %s.", model.name, model.sha256)
     return classifier
 
 

@@ -16,10 +16,7 @@ import numpy as np
 
 from dermsa.datasets import splits
 from dermsa.datasets.dataset import Dataset
-from dermsa.evaluation.evaluate import predict_rows
-from dermsa.evaluation.record import served_form
 from dermsa.files import write_atomically
-from dermsa.inference.ensemble import open_predictor
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError
 
@@ -73,6 +70,11 @@ def _kept(path: Path, rows: np.ndarray) -> np.ndarray | None:
 def _ask(
     run: Run, name: str, dataset: Dataset, rows: np.ndarray, tell: Callable[[float], None]
 ) -> np.ndarray:
+    # Other trainings need no ONNX Runtime: it may be missing where only training is done.
+    from dermsa.evaluation.evaluate import predict_rows
+    from dermsa.evaluation.record import served_form
+    from dermsa.inference.ensemble import open_predictor
+
     predictor = open_predictor(name)
     card = predictor.model.card
     if predictor.classes != dataset.classes:

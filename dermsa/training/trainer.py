@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from dermsa.datasets import cache, registry
+from dermsa.datasets import cache, more_photos, registry
 from dermsa.datasets.augmentation import Augment, ForgetPatient
 from dermsa.datasets.dataset import DatasetError
 from dermsa.memory import keep_freed_memory
@@ -48,6 +48,7 @@ from dermsa.training.telemetry import machine_of
 log = logging.getLogger("dermsa.training")
 
 PROGRESS_SECONDS = 1.0
+STARTING_PHOTOS = 256
 
 
 def train(run: Run, data: Path | None = None, wait: bool = False) -> None:
@@ -164,19 +165,7 @@ def _prepare(
     resumes: bool,
     head_only: bool,
 ) -> Training:
-    run.update(doing="Reading the data")
-    dataset = registry.read(config.dataset, data)
-    parts = split_rows(run, config, dataset)
-    images = cache.decoded(
-        dataset, config.classifier.input_size, report=_teller(run, "Decoding the photos")
-    )
-    age_scale = training_age_scale(dataset, parts["train"])
-    targets = None
-    if config.teacher:
-        tell = _teller(run, f"Asking {config.teacher}")
-        targets = teacher.targets(run, config, dataset, parts["train"], tell)
-    patients = dataset.patient_vectors(age_scale)
-    examples = Examples(images, patients, dataset.labels(), targets)
+    examples, parts = _read(run, config, data)
     sampler = training_sampler(config, examples, parts["train"])
     steps = int(sampler.counts.sum()) // config.batch_size
     if steps == 0:
@@ -188,7 +177,8 @@ def _prepare(
     if resumes:  # the checkpoint has every weight: what they once were may be gone
         classifier = build_classifier(config.classifier)
     else:
-        classifier = starting_classifier(run, config, data)
+        shown = sampler.order(0)[:STARTING_PHOTOS]
+        classifier = starting_classifier(run, config, data, examples.inputs(shown)["image"])
     methods.set_batchnorm_momentum(classifier, config.batchnorm_momentum)
     fuse_batch_normalization(classifier)
     if config.batchnorm == "keep_statistics":
@@ -207,6 +197,32 @@ def _prepare(
     in_words = ", ".join(f"{code} {weight:.3g}" for code, weight in weights)
     log.info("Weights of the diagnoses in the loss: %s.", in_words)
     return Training(run, config, classifier, model, examples, sampler, steps, recorder, stop)
+
+
+def _read(
+    run: Run, config: TrainingConfig, data: Path | None
+) -> tuple[Examples, dict[str, np.ndarray]]:
+    """The photos, and which rows of them train, validate and test."""
+    run.update(doing="Reading the data")
+    dataset = registry.read(config.dataset, data)
+    parts = split_rows(run, config, dataset)
+    age_scale = training_age_scale(dataset, parts["train"])
+    size, tell = config.classifier.input_size, _teller(run, "Decoding the photos")
+    images = [cache.decoded(dataset, size, report=tell)]
+    if config.more_photos != "none":
+        comparing = _teller(run, f"Leaving out of {config.more_photos} what {dataset.name} shows")
+        more = more_photos.read(config.more_photos, dataset, data, comparing)
+        images.append(cache.decoded(more, size, report=tell))
+        rows = len(dataset.table) + np.arange(len(more.table))[: config.limit or None]
+        parts["train"] = np.concatenate([parts["train"], rows])
+        dataset = more_photos.joined(dataset, more)
+        log.info("%d photos of %s train, too.", len(rows), config.more_photos)
+    targets = None
+    if config.teacher:
+        asking = _teller(run, f"Asking {config.teacher}")
+        targets = teacher.targets(run, config, dataset, parts["train"], asking)
+    patients = dataset.patient_vectors(age_scale)
+    return Examples(images, patients, dataset.labels(), targets), parts
 
 
 def _teller(run: Run, doing: str) -> Callable[[float], None]:

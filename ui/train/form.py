@@ -13,12 +13,13 @@ from typing import Any
 import streamlit as st
 
 from dermsa.class_weights import CLASS_WEIGHTS
+from dermsa.datasets.more_photos import MORE_PHOTOS
 from dermsa.datasets.recipes import RECIPES
 from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS, protocols_of
 from dermsa.inference import store
 from dermsa.models import parameters
-from dermsa.training import estimate, form, runs
+from dermsa.training import estimate, form, runs, shipped
 from dermsa.training.config import LAST_LAYER, LOSSES, SCHEDULES
 from dermsa.training.devices import ALL, devices
 from dermsa.training.overview import duration
@@ -41,6 +42,7 @@ EFFECTS: dict[str, Mapping[str, str]] = {
         "soft_attention_dense512": "One more layer of 512: the logits no longer split.",
     },
     "protocol": PROTOCOLS,
+    "more_photos": MORE_PHOTOS,
     "last_layer": LAST_LAYER,
     "loss": LOSSES,
     "class_weights": CLASS_WEIGHTS,
@@ -274,7 +276,9 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
     if name == "teacher":
         return ["", *store.model_names()], False
     if name == "start_from":
-        return ["", *(run.id for run in runs.all_runs() if run.best_weights.exists())], False
+        models = [each.model for each in shipped.trainings().values()]
+        trained = [run.id for run in runs.all_runs() if run.best_weights.exists()]
+        return ["", *models, *trained], False
     choices = form.FIELDS[name].metadata["choices"]
     return (list(choices), False) if choices else (None, False)
 

@@ -1,0 +1,108 @@
+"""Photos of another data set that train beside a data set's own.
+
+    more = read("isic2017", dataset, root)      # its photos, under the diagnoses of `dataset`
+    both = joined(dataset, more)                # `dataset`'s rows first, as they were
+
+They only train: parts, calibration and every figure are of the data set's own photos. A photo that
+shows a lesion of the data set, too, is left out, or a network could be tested on what it has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from dermsa import images
+from dermsa.datasets import cache, registry, twins
+from dermsa.datasets.dataset import Dataset
+from dermsa.files import write_atomically
+
+MORE_PHOTOS = {
+    "none": "its own alone",
+    "isic2017": "those of ISIC 2017 part 3, too: melanomas, nevi and, as benign keratoses, "
+    "seborrheic keratoses",
+}
+DIAGNOSES = {"isic2017": {"mel": "mel", "nv": "nv", "sk": "bkl"}}
+"""What the diagnoses of the other data set are called in HAM10000."""
+
+SEVEN = ("ham10000", "isic2018")
+"""The data sets that they can stand beside."""
+
+
+def read(
+    name: str,
+    dataset: Dataset,
+    root: str | os.PathLike | None = None,
+    report: Callable[[float], None] = lambda done: None,
+) -> Dataset:
+    """The photos of a data set that show no lesion of another, under the other's diagnoses.
+
+    All photos are compared once (a minute for those of ISIC 2017 and HAM10000); what was found is
+    kept in the cache folder until a file changes.
+
+    Args:
+        name: A key of `MORE_PHOTOS`, not "none".
+        dataset: Beside whose photos they shall train.
+        root: The folder that holds the data sets' folders; None for `data_root()`.
+        report: Called while photos are compared, with the share that is done.
+
+    Raises:
+        DatasetError: The data are missing or not as expected.
+    """
+    other = registry.read(name, root)
+    seen = _of_the_same_lesions(other, dataset, report)
+    return _renamed(other, dataset).subset(~other.table["image_id"].isin(seen))
+
+
+def listed(name: str, dataset: Dataset, root: str | os.PathLike | None = None) -> Dataset:
+    """The same from the tables alone, with what `read` leaves out: enough to count.
+
+    Raises:
+        DatasetError: A table is missing or not as expected.
+    """
+    return _renamed(registry.listed(name, root), dataset)
+
+
+def _renamed(other: Dataset, dataset: Dataset) -> Dataset:
+    table = other.table.assign(dx=other.table["dx"].map(DIAGNOSES[other.name]))
+    return Dataset(other.name, dataset.classes, table)
+
+
+def joined(dataset: Dataset, more: Dataset) -> Dataset:
+    """Both tables below each other: rows of `dataset` keep their numbers."""
+    table = pd.concat([dataset.table, more.table], ignore_index=True)
+    return Dataset(dataset.name, dataset.classes, table)
+
+
+def _of_the_same_lesions(
+    other: Dataset, dataset: Dataset, report: Callable[[float], None]
+) -> list[str]:
+    """The image ids of `other` that show a lesion of `dataset`."""
+    about = f"{other.name}-{cache.fingerprint(other)}-{cache.fingerprint(dataset)}"
+    kept = cache.cache_folder() / f"same-lesions-{about}.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    ids = pd.concat([dataset.table["image_id"], other.table["image_id"]]).tolist()
+    paths = pd.concat([dataset.table["path"], other.table["path"]]).tolist()
+    # As if each data set showed one lesion: pairs within one are of no interest here.
+    sides = [0] * len(dataset.table) + [1] * len(other.table)
+    prints = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(lambda path: twins.fingerprint(images.load(path)), paths):
+            prints.append(found)
+            report(len(prints) / len(paths))
+    pairs = twins.find_twins(prints, sides, progress=False)
+    seen = sorted({ids[pair.second] for pair in pairs})
+    write_atomically(kept, json.dumps(seen).encode())
+    return seen
+
+
+def by_class(more: Dataset) -> dict[str, int]:
+    """How many photos there are of each diagnosis."""
+    counts = np.bincount(more.labels(), minlength=len(more.classes))
+    return dict(zip(more.classes, counts.tolist(), strict=True))

@@ -1,0 +1,94 @@
+"""Photos of another data set that train, too: which ones, under which names, and where not."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import config_of
+
+from dermsa.datasets import more_photos, registry, synthetic
+from dermsa.datasets.dataset import DatasetError
+from dermsa.taxonomy import HAM10000_CLASSES
+from dermsa.training.examples import split_rows
+from dermsa.training.runs import create_run
+from dermsa.training.trainer import _read, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Both data sets, drawn; the first melanoma of ISIC 2017 is a photo of HAM10000."""
+    root = tmp_path_factory.mktemp("both")
+    ham = synthetic.write_ham10000(root / "ham10000", lesions_per_class=6, size=(96, 128))
+    isic = synthetic.write_isic2017(root / "isic2017", lesions_per_class=4, seed=9, size=(96, 128))
+    shutil.copy(
+        next((ham / "HAM10000_images").glob("*.jpg")),
+        isic / "ISIC-2017_Training_Data" / "SYN_0000000.jpg",
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def own(data):
+    return registry.read("ham10000", data)
+
+
+def test_its_diagnoses_have_the_names_of_ham10000(data, own):
+    more = more_photos.read("isic2017", own, data)
+    original = registry.read("isic2017", data).table.set_index("image_id")["dx"]
+    assert more.classes == HAM10000_CLASSES
+    for image_id, dx in zip(more.table["image_id"], more.table["dx"], strict=True):
+        assert dx == {"mel": "mel", "nv": "nv", "sk": "bkl"}[original[image_id]]
+    assert more_photos.by_class(more) | {"mel": 3, "nv": 4, "bkl": 4} == more_photos.by_class(more)
+
+
+def test_what_shows_a_lesion_of_the_data_set_is_left_out(data, own):
+    told = []
+    kept = more_photos.read("isic2017", own, data, told.append).table["image_id"]
+    assert "SYN_0000000" not in set(kept) and len(kept) == 11
+    # What was found is kept: nothing is compared again.
+    again, told_again = more_photos.read("isic2017", own, data, told.append), len(told)
+    assert again.table["image_id"].tolist() == kept.tolist() and len(told) == told_again
+
+
+def test_rows_of_the_data_set_keep_their_numbers(data, own):
+    more = more_photos.read("isic2017", own, data)
+    both = more_photos.joined(own, more)
+    pd.testing.assert_frame_equal(both.table[: len(own.table)][own.table.columns], own.table)
+    assert both.labels()[len(own.table) :].tolist() == more.labels().tolist()
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_they_train_and_are_neither_validated_nor_tested(data, own):
+    plain = create_run(config_of(epochs=1))
+    run = create_run(config_of(epochs=1, more_photos="isic2017"))
+    parts = split_rows(plain, plain.config(), own)
+    examples, with_more = _read(run, run.config(), data)
+    rows = np.arange(len(own.table), len(own.table) + 11)
+    assert with_more["train"].tolist() == [*parts["train"], *rows]
+    for part in ("validation", "test"):
+        assert with_more[part].tolist() == parts[part].tolist()
+    # Each row has its own photo, label and patient, also across both data sets.
+    more = more_photos.read("isic2017", own, data)
+    mixed = np.array([rows[4], 3, rows[0], 0])
+    alone = [_read(plain, plain.config(), data)[0].inputs(np.array([row])) for row in (3, 0)]
+    found = examples.inputs(mixed)
+    np.testing.assert_array_equal(found["image"][1], alone[0]["image"][0])
+    np.testing.assert_array_equal(found["image"][3], alone[1]["image"][0])
+    np.testing.assert_array_equal(found["patient"][[1, 3]], [a["patient"][0] for a in alone])
+    assert examples.labels[mixed].tolist() == [more.labels()[4], own.labels()[3]] + [
+        more.labels()[0],
+        own.labels()[0],
+    ]
+    train(run, data)
+    assert "11 photos of isic2017 train, too" in (run.folder / "train.log").read_text()
+
+
+def test_only_where_the_diagnoses_are_the_same():
+    with pytest.raises(ValueError, match="More photos.*ham10000"):
+        config_of(dataset="isic2017-nv-sk", more_photos="isic2017")
+
+
+def test_a_missing_data_set_is_named(own, tmp_path):
+    with pytest.raises(DatasetError, match="No ISIC 2017"):
+        more_photos.read("isic2017", own, tmp_path)
