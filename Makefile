@@ -4,8 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# Processes that share the files of tests; each takes up to 12 GB of memory.
-WORKERS ?= 1
+# Processes that share the files of tests; the one with the largest networks takes up to 12 GB.
+WORKERS ?= $(shell awk -v cores=$$(nproc) '/MemTotal/ { print (cores > 1 && $$2 > 20e6) ? 2 : 1 }' /proc/meminfo)
 
 # TensorFlow's start-up chatter hides what matters.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -21,7 +21,7 @@ help: ## List the verbs
 run: $(INSTALLED) ## Serve the app on this machine; installs what is missing first
 	@$(PY) -m streamlit run app.py $(ARGS)
 
-test: $(INSTALLED) ## Run every test, or those named in ARGS; WORKERS=2 shares them
+test: $(INSTALLED) ## Run every test, or those named in ARGS; WORKERS=1 in a single process
 	@$(PY) -m pytest $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist loadfile) $(ARGS)
 
 bench: $(INSTALLED) ## Measure speed and memory beside their baselines

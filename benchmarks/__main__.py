@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 
+from dermsa.machine import TENSORFLOW
+
 PARTS = {
     "diagnosis": "benchmarks.diagnosis",
     "memory": "benchmarks.memory",
@@ -32,7 +34,7 @@ def main() -> int:
     if unknown:
         print(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(PARTS)}.")
         return 2
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**TENSORFLOW, **os.environ}
     failed = [
         name
         for name in chosen

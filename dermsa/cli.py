@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dermsa import cli_training
 from dermsa.cli_command import Command, data_argument, say
+from dermsa.machine import prepare_tensorflow
 
 EXIT_REFUSED = 2
 
@@ -24,7 +25,7 @@ EXIT_REFUSED = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Expected errors are one sentence on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prepare_tensorflow()
     called = next((word for word in arguments if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="python -m dermsa",

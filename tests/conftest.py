@@ -3,14 +3,14 @@
 import functools
 import gc
 import json
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
 import pytest
 
 from dermsa.datasets import ham10000, synthetic
+from dermsa.machine import prepare_tensorflow
 from dermsa.memory import give_back_freed_memory
+
+prepare_tensorflow()  # before any test imports it
 
 SMALL_MODELS = {
     "dense512": {"head": "soft_attention_dense512", "patient_branch": "gessert"},

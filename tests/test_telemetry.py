@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import psutil
@@ -23,6 +24,9 @@ def test_a_process_is_seen_with_its_children():
     work += "subprocess.run([sys.executable, '-c', child])"
     process = subprocess.Popen([sys.executable, "-c", work])
     try:
+        parent = psutil.Process(process.pid)
+        while not parent.children():  # its own start-up keeps the parent busy, too
+            time.sleep(0.01)
         busy = 0.0
         for _ in range(100):
             found = telemetry.measure(process.pid)
@@ -30,7 +34,7 @@ def test_a_process_is_seen_with_its_children():
             if busy > 0.2:  # the child works; the parent only waits for it
                 break
         assert busy > 0.2
-        assert found.process_memory > psutil.Process(process.pid).memory_info().rss
+        assert found.process_memory > parent.memory_info().rss
     finally:
         for child in psutil.Process(process.pid).children():
             child.kill()
