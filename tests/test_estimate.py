@@ -1,12 +1,14 @@
 """What a training will take: by what was measured here, else by what the network computes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 
+from dermsa.datasets import synthetic
 from dermsa.datasets.dataset import DatasetError
 from dermsa.files import write_atomically
 from dermsa.models import arithmetic
@@ -88,6 +90,15 @@ def test_larger_and_heavier_trainings_are_estimated_so(synthetic_data):
         assert estimate.estimate(larger, synthetic_data).memory > plain.memory
     limited = estimate.estimate(values(limit=4), synthetic_data)
     assert limited.seconds_per_epoch < plain.seconds_per_epoch / 5
+
+
+def test_more_photos_take_more_time(synthetic_data, tmp_path):
+    finished_run([50.0])
+    plain = estimate.estimate(values(), synthetic_data).seconds_per_epoch
+    shutil.copytree(synthetic_data / "ham10000", tmp_path / "ham10000")
+    synthetic.write_isic2017(tmp_path / "isic2017", lesions_per_class=4, size=(64, 64))
+    more = estimate.estimate(values(more_photos="isic2017"), tmp_path).seconds_per_epoch
+    assert more - plain == pytest.approx(50 / 1000 * 12)
 
 
 def test_a_new_gpu_is_not_guessed(synthetic_data, monkeypatch):

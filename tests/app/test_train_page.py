@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dermsa.models.classifier_config import ClassifierConfig
-from dermsa.training import launcher, runs
+from dermsa.training import launcher, runs, shipped
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import STATES, create_run
 
@@ -400,6 +400,21 @@ def test_what_is_not_shown_does_not_decide(commands):
     button(page, "Start").click().run()
     settings = json.loads(commands.calls[-1][1])
     assert (settings["epoch_images"], settings["fold"]) == (0, 0)
+
+
+def test_a_training_goes_on_from_a_network_that_is_served(commands):
+    page = open_page("New training")
+    start = widget(page, "selectbox", "Go on from")
+    networks = [each.model for each in shipped.trainings().values()]
+    assert networks and start.options == ["none", *networks]  # no ensemble, and no run is here yet
+    page = start.select(networks[0]).run()
+    assert "Initial weights" not in {each.label for each in page.selectbox}
+    page = widget(page, "selectbox", "More photos").select("isic2017").run()
+    assert "seborrheic keratoses" in words(page)
+    commands.made = create_run(TrainingConfig(), "made by the form").id
+    button(page, "Start").click().run()
+    settings = json.loads(commands.calls[-1][1])
+    assert (settings["start_from"], settings["more_photos"]) == (networks[0], "isic2017")
 
 
 def test_a_data_set_offers_the_protocols_that_divide_it(commands):

@@ -32,7 +32,7 @@ OWN_SETTINGS = "The defaults"
 MAX_SECONDS = 180
 ACROSS = 3
 OPEN_GROUPS = ("Data", "Network", "Length")
-LABELS = {"xla": "XLA"}
+LABELS = {"xla": "XLA", "start_from": "Go on from"}
 # What a choice does, in a line.
 EFFECTS: dict[str, Mapping[str, str]] = {
     "dataset": {name: record.title for name, record in DATASETS.items()},
