@@ -85,7 +85,8 @@ def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     for node in graph.node:
         if node.op_type in ("Cast", "Mul") and all(name in constants for name in node.input):
-            values = [constants[name].astype(np.float32) for name in node.input]
+            # The parts are gone then: only the whole may be taken for a layer's weight.
+            values = [constants.pop(name).astype(np.float32) for name in node.input]
             constants[node.output[0]] = np.prod(np.broadcast_arrays(*values), axis=0)
     return constants
 
