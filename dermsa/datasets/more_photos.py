@@ -23,9 +23,9 @@ from dermsa.datasets.dataset import Dataset
 from dermsa.files import write_atomically
 
 MORE_PHOTOS = {
-    "none": "its own alone",
-    "isic2017": "those of ISIC 2017 part 3, too: melanomas, nevi and, as benign keratoses, "
-    "seborrheic keratoses",
+    "none": "The data set's own photos alone.",
+    "isic2017": "Those of ISIC 2017 part 3, too: melanomas, nevi and, as benign keratoses, "
+    "seborrheic keratoses.",
 }
 DIAGNOSES = {"isic2017": {"mel": "mel", "nv": "nv", "sk": "bkl"}}
 """What the diagnoses of the other data set are called in HAM10000."""
