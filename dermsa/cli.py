@@ -253,15 +253,18 @@ def _augment(options: argparse.Namespace) -> None:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="id or folder of a run")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="id or folder of a run; or a network of weights/, to keep its weights otherwise",
+    )
     parser.add_argument("--name", required=True, help="of the model: its folder in weights/")
     _role_argument(parser)
     parser.add_argument(
         "--views",
         type=int,
-        default=4,
         help="views of a photo to average over: 1, with its mirror images 4, with those after a "
-        "quarter turn 8 (4)",
+        "quarter turn 8 (of a run 4, of a network its own)",
     )
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
@@ -283,21 +286,24 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> None:
     import logging
 
+    from dermsa.inference import store
     from dermsa.training import export, runs
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
-    run = runs.find_run(options.run)
-    folder = export.export(
-        run,
-        options.name,
-        options.data,
-        options.role,
-        options.views,
-        options.note,
-        options.weights_as,
-        options.replace,
-    )
+    chosen = {
+        "data": options.data,
+        "role": options.role,
+        "notes": options.note,
+        "weight_format": options.weights_as,
+        "replace": options.replace,
+    }
+    if options.views is not None:
+        chosen["views"] = options.views
+    if store.named(options.run) in store.model_names():
+        folder = export.reexport(options.run, options.name, **chosen)
+    else:
+        folder = export.export(runs.find_run(options.run), options.name, **chosen)
     _say_written(folder, options.json)
 
 
@@ -848,7 +854,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "Make a model in weights/ of a run: ONNX file, calibration, test figures, card.",
-        "  python -m dermsa export 20250101-120000-mobilenetv3small --name mine --default-accurate",
+        "  python -m dermsa export 20250101-120000-mobilenetv3small --name mine --default-fast\n"
+        "  python -m dermsa export mine --name mine-small --weights-as int8",
         _export_arguments,
         _export,
     ),

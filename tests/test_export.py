@@ -95,6 +95,25 @@ def test_a_file_of_half_the_size_is_measured_as_such(run, synthetic_data):
     )
 
 
+def test_a_model_is_exported_again_with_a_smaller_file(run, synthetic_data, capsys):
+    """As if its run had been exported so; the measured figures are the file's own."""
+    data = ["--data", str(synthetic_data)]
+    told = ["--weights-as", "float16", "--note", "In 16 bits.", *data]
+    assert main(["export", "accurate", "--name", "again", *told]) == 0, capsys.readouterr().err
+    again, whole = store.read_card("again"), store.read_card("drawn")
+    half = store.read_card("half")
+    assert len(store.open_model("again").onnx) < 0.55 * len(store.open_model("drawn").onnx)
+    for key in ("temperature", "novelty", "metrics", "triage", "bias", "training", "protocol"):
+        assert again[key] == half[key], key
+    assert again["notes"] == [*whole["notes"], "In 16 bits."]
+    assert (again["weight_format"], again["views"]) == ("float16", whole["views"])
+    assert main(["export", "again", "--name", "again", "--weights-as", "int8", *data]) == 2
+    assert "There is a model again already" in capsys.readouterr().err
+    assert main(["export", "again", "--name", "eight", "--weights-as", "int8", *data]) == 0
+    assert main(["export", "eight", "--name", "four", "--weights-as", "float16", *data]) == 2
+    assert "in 8 bits" in capsys.readouterr().err
+
+
 def test_evaluate_refuses_data_that_divide_differently(run, tmp_path, capsys):
     from dermsa.datasets import synthetic
 

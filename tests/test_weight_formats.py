@@ -86,6 +86,17 @@ def test_sixteen_bits_are_numpy_s():
     np.testing.assert_array_equal(restored, weights.astype(np.float16).astype(np.float32))
 
 
+def test_sixteen_bits_become_any_other_form_and_eight_none():
+    weights = np.random.default_rng(2).normal(size=(32, 16, 3, 3)).astype(np.float32)
+    half = with_weights_as(convolution(weights), "float16")
+    rounded = convolution(weights.astype(np.float16).astype(np.float32))
+    for weight_format in FORMATS:
+        again = weights_in(with_weights_as(half, weight_format))
+        np.testing.assert_array_equal(again, weights_in(with_weights_as(rounded, weight_format)))
+    with pytest.raises(ValueError, match="in 8 bits"):
+        with_weights_as(with_weights_as(convolution(weights), "int8"), "float16")
+
+
 def test_what_does_not_fit_is_refused():
     weights = np.full((32, 16, 3, 3), 1e6, np.float32)
     with pytest.raises(ValueError, match="do not fit into 16 bits"):

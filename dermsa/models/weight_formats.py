@@ -23,20 +23,21 @@ def with_weights_as(content: bytes, weight_format: str) -> bytes:
     """The ONNX file with its weights kept otherwise.
 
     Args:
-        content: Of an ONNX file with 32-bit weights.
+        content: Of an ONNX file with weights of 32 bits, or of 16, which are made 32 first.
         weight_format: A key of `FORMATS`.
 
     Raises:
-        ValueError: Unknown format, or a weight beyond the range of 16 bits.
+        ValueError: Unknown format, weights of 8 bits already, or one beyond the range of 16 bits.
     """
     if weight_format not in FORMATS:
         raise ValueError(
             f"Unknown weight format {weight_format!r}. Expected one of: {', '.join(FORMATS)}."
         )
-    if weight_format == "float32":
-        return content
     model = onnx.load_from_string(content)
     graph = model.graph
+    restored = _restore_float32(graph)
+    if weight_format == "float32":
+        return model.SerializeToString() if restored else content
     shrink = _as_float16 if weight_format == "float16" else _as_int8
     channel_axes = _channel_axes(graph)
     nodes = []
@@ -51,6 +52,21 @@ def with_weights_as(content: bytes, weight_format: str) -> bytes:
         graph.node.insert(0, node)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
+
+
+def _restore_float32(graph: onnx.GraphProto) -> bool:
+    """Makes 32-bit weights of those in 16 bits, in place; says whether there were any."""
+    kept = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in kept]
+    for node in casts:
+        tensor = kept[node.input[0]]
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float16:
+            raise ValueError("The weights are in 8 bits: what they were before is lost.")
+        graph.node.remove(node)
+        graph.initializer.remove(tensor)
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+    return bool(casts)
 
 
 def _as_float16(name: str, values: np.ndarray, _) -> tuple[list, list]:

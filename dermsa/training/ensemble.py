@@ -157,7 +157,6 @@ def make_ensemble(
         "notes": list(notes),
         "licence": licence_of(dataset.name, *more),
         "intended_use": first["intended_use"],
-        "files": {},
     }
     return write_model(card, {}, role)
 

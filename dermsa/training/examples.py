@@ -88,10 +88,15 @@ def split_rows(run: Run, config: TrainingConfig, dataset: Dataset) -> dict[str, 
     else:
         split = splits.draw(dataset, config.protocol, config.split_seed, config.fold)
         split.write(run.split)
-    random = np.random.default_rng(config.seed)
+    return rows_of(split, dataset, config.limit, config.seed)
+
+
+def rows_of(split: splits.Split, dataset: Dataset, limit: int, seed: int) -> dict[str, np.ndarray]:
+    """Row numbers by part; so many of each at most, drawn by the seed, where there is a limit."""
+    random = np.random.default_rng(seed)
     rows = {part: split.rows(dataset, part) for part in splits.PARTS}
-    if config.limit:
-        rows = {part: np.sort(random.permutation(of)[: config.limit]) for part, of in rows.items()}
+    if limit:
+        rows = {part: np.sort(random.permutation(of)[:limit]) for part, of in rows.items()}
     return rows
 
 

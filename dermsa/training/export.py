@@ -1,4 +1,5 @@
-"""A finished run becomes a model in `weights/`: file, calibration, evaluation and card.
+"""A finished run becomes a model in `weights/`: file, calibration, evaluation and card; and such a
+model becomes another one, whose file keeps the weights in fewer bits.
 
 Everything is computed through the served form, so the card speaks of what the doctor gets.
 """
@@ -10,7 +11,7 @@ import io
 import json
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ import dermsa
 from dermsa.datasets import cache, more_photos, registry, splits
 from dermsa.datasets.dataset import Dataset
 from dermsa.evaluation import assess, calibration, record, report
-from dermsa.evaluation.evaluate import predictions_of
+from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty, store
 from dermsa.inference.engine import Engine
@@ -31,10 +32,10 @@ from dermsa.inference.views import check as check_views
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
 from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
-from dermsa.patient import Patient
+from dermsa.patient import AgeScale, Patient
 from dermsa.taxonomy import NAMES
 from dermsa.training.config import TrainingConfig
-from dermsa.training.examples import Examples, split_rows, training_age_scale
+from dermsa.training.examples import Examples, rows_of, split_rows, training_age_scale
 from dermsa.training.history import best_row
 from dermsa.training.runs import ACTIVE, Run, RunError, write_atomically
 
@@ -104,48 +105,23 @@ def export(
     dataset = registry.read(config.dataset, data)
     rows = split_rows(run, config, dataset)
     age_scale = training_age_scale(dataset, rows["train"])
-    examples = Examples(
-        cache.decoded(dataset, config.classifier.input_size),
-        dataset.patient_vectors(age_scale),
-        dataset.labels(),
-    )
-    log.info("Calibrating on validation and measuring on test.")
-    engine = Engine(onnx)
-    measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
-    validation = run_engine(engine, examples, rows["validation"], views)
-    truth = examples.labels[rows["validation"]]
-    settings = calibrate(config.classifier.classes, truth, validation)
-    settings["novelty"] = novelty_threshold(
-        novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
-    )
-    unknown = Patient().encode(age_scale)
-    tested = run_engine(engine, examples, rows["test"], views)
-    results = results_of(
-        dataset,
-        rows,
-        settings,
-        validation,
-        tested,
-        run_engine(engine, examples, rows["test"], views, unknown),
-    )
-    probabilities = calibration.softmax(tested, settings["temperature"])
+    classes, size = config.classifier.classes, config.classifier.input_size
+    measured = _measure(onnx, classes, size, age_scale, views, dataset, rows)
     split = splits.read_split(run.split)
     form = {
-        "temperature": settings["temperature"],
+        "temperature": measured.settings["temperature"],
         "views": views,
         "weight_format": weight_format,
     }
     evaluation = assess.assess_run(
-        run.folder, dataset, split, probabilities, rows["test"], form=form
+        run.folder, dataset, split, measured.test_probabilities, rows["test"], form=form
     )
     record.save(evaluation, run.folder)
 
-    files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
-    classes = config.classifier.classes
     card = {
         "name": name,
         "version": dermsa.__version__,
-        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "created": _today(),
         "classes": list(classes),
         "class_names": {code: NAMES[code] for code in classes},
         "malignant": sorted(dataset.malignant),
@@ -163,16 +139,128 @@ def export(
         "protocol": _protocol(dataset, split),
         "age_scale": asdict(age_scale),
         "views": views,
-        **settings,
-        **results,
+        **measured.settings,
+        **measured.results,
         "notes": list(notes),
         "licence": licence_of(config.dataset, config.more_photos),
         "intended_use": "Decision support for research use; not a medical device.",
-        "files": {file: sha256_of(content) for file, content in files.items()},
     }
     if card["decomposes"]:
         card["bias"] = _by_class(classes, classifier.get_layer("logits").bias)
-    return write_model(card, files, role)
+    return write_model(card, measured.files, role)
+
+
+def reexport(
+    source: str,
+    name: str,
+    weight_format: str,
+    data: Path | None = None,
+    role: str | None = None,
+    views: int | None = None,
+    notes: Sequence[str] = (),
+    replace: bool = False,
+) -> Path:
+    """Writes `weights/<name>/` from a model that is there already, calibrated and measured anew.
+
+    Args:
+        source: A network of `weights/` whose file keeps its weights in 32 or 16 bits.
+        name: Of the new model; that of the source with `replace`.
+        weight_format: How the new file keeps the weights, a key of `weight_formats.FORMATS`.
+        data, role, replace: As for `export`.
+        views: As for `export`; None for those of the source.
+        notes: Sentences that the card gains.
+
+    Returns:
+        The folder of the new model.
+
+    Raises:
+        RunError: The source is an ensemble, or the name is taken or no folder name.
+        ModelError: The source is damaged.
+        ValueError: Its weights are in 8 bits, or there are not so many views.
+        DatasetError: The data are not there, or not those the source was split on.
+    """
+    model = store.open_model(source)
+    if model.members:
+        raise RunError(f"{model.name} is an ensemble: name one of its members instead.")
+    check_name(name)
+    _check_not_taken(name, replace)
+    old = model.card
+    size, classes = tuple(old["architecture"]["input_size"]), tuple(old["classes"])
+    views = views or old["views"]
+    check_views(views, size)
+    onnx = with_weights_as(model.onnx, weight_format)
+    dataset = registry.read(old["data"]["name"], data)
+    trained = old["training"]["config"]
+    rows = rows_of(split_of(old, dataset), dataset, trained["limit"], trained["seed"])
+    age_scale = AgeScale(**old["age_scale"])
+    measured = _measure(onnx, classes, size, age_scale, views, dataset, rows)
+    card = old | {
+        "name": name,
+        "version": dermsa.__version__,
+        "created": _today(),
+        "weight_format": weight_format,
+        "views": views,
+        **measured.settings,
+        **measured.results,
+        "notes": [*old["notes"], *notes],
+    }
+    return write_model(card, measured.files, role)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What became of a file on its data.
+
+    Attributes:
+        files: Of the model's folder, beside the card.
+        settings: The card's entries that were chosen on validation.
+        results: Those that were measured on test.
+        test_probabilities: Calibrated, float `(n, classes)`.
+    """
+
+    files: dict[str, bytes]
+    settings: dict
+    results: dict
+    test_probabilities: np.ndarray
+
+
+def _measure(
+    onnx: bytes,
+    classes: tuple[str, ...],
+    size: tuple[int, int],
+    age_scale: AgeScale,
+    views: int,
+    dataset: Dataset,
+    rows: dict[str, np.ndarray],
+) -> _Measured:
+    """Calibrates a file on the validation rows and measures it on those of test."""
+    log.info("Calibrating on validation and measuring on test.")
+    patients = dataset.patient_vectors(age_scale)
+    examples = Examples(cache.decoded(dataset, size), patients, dataset.labels())
+    engine = Engine(onnx)
+    measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
+    validation = run_engine(engine, examples, rows["validation"], views)
+    settings = calibrate(classes, examples.labels[rows["validation"]], validation)
+    settings["novelty"] = novelty_threshold(
+        novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
+    )
+    unknown = Patient().encode(age_scale)
+    tested = run_engine(engine, examples, rows["test"], views)
+    results = results_of(
+        dataset,
+        rows,
+        settings,
+        validation,
+        tested,
+        run_engine(engine, examples, rows["test"], views, unknown),
+    )
+    probabilities = calibration.softmax(tested, settings["temperature"])
+    files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
+    return _Measured(files, settings, results, probabilities)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def check_name(name: str) -> None:
@@ -209,6 +297,7 @@ def _check_not_taken(name: str, replace: bool) -> None:
 def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
     """Writes the folder of a model, its card last: without a card it is not there yet."""
     folder = weights_folder() / card["name"]
+    card = card | {"files": {file: sha256_of(content) for file, content in files.items()}}
     for file, content in files.items():
         write_atomically(folder / file, content)
     write_atomically(folder / "README.md", card_readme(card).encode())
