@@ -68,6 +68,7 @@ def test_grad_cam_is_what_gradients_give(small_classifier, photo_batch):
     import tensorflow as tf
 
     from dermsa.models.onnx_export import to_onnx
+    from dermsa.models.weight_formats import with_weights_as
 
     classifier = small_classifier("MobileNetV3Small")
     relu = classifier.get_layer("head_relu").output
@@ -79,11 +80,13 @@ def test_grad_cam_is_what_gradients_give(small_classifier, photo_batch):
     weights = gradient.mean(axis=(1, 2))  # (photos, channels)
     expected = np.einsum("nhwk,nk->nhw", features.numpy(), weights)
 
-    engine = Engine(with_grad_cam(to_onnx(classifier)))
-    found = engine(photo_batch["image"], photo_batch["patient"], ("evidence_map",))
-    np.testing.assert_allclose(
-        found["evidence_map"][:, 4], expected, atol=1e-4 * np.abs(expected).max()
-    )
+    content = to_onnx(classifier)
+    for weight_format, off in (("float32", 1e-4), ("float16", 5e-3), ("int8", 0.1)):
+        engine = Engine(with_grad_cam(with_weights_as(content, weight_format)))
+        found = engine(photo_batch["image"], photo_batch["patient"], ("evidence_map",))
+        np.testing.assert_allclose(
+            found["evidence_map"][:, 4], expected, atol=off * np.abs(expected).max()
+        )
 
 
 @pytest.fixture(scope="module")

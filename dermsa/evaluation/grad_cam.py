@@ -27,24 +27,25 @@ def with_grad_cam(onnx: bytes) -> bytes | None:
     import onnx as onnx_format
     from onnx import numpy_helper
 
+    from dermsa.models.weight_formats import weights_of
+
     model = onnx_format.load_from_string(onnx)
-    kernel = _kernel_of_evidence(model.graph)
-    if kernel is None:
+    product = _product_of_evidence(model.graph)
+    kernel = weights_of(model.graph).get(product.input[1]) if product is not None else None
+    if kernel is None or kernel.ndim != 3:  # (positions, channels, classes)
         return None
-    values = numpy_helper.to_array(kernel)
-    mean = np.broadcast_to(values.mean(axis=0, keepdims=True), values.shape)
-    kernel.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(mean), kernel.name))
+    mean = np.broadcast_to(kernel.mean(axis=0, keepdims=True), kernel.shape)
+    product.input[1] = "grad_cam/kernel"
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.ascontiguousarray(mean), product.input[1])
+    )
     return model.SerializeToString()
 
 
-def _kernel_of_evidence(graph):
-    """The initializer `(positions, channels, classes)` that the evidence map is a product with."""
+def _product_of_evidence(graph):
+    """The node of the matrix product that gives the evidence map."""
     maker = {output: node for node in graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
     node = maker.get("evidence_map")
     while node is not None and node.op_type in ("Reshape", "Transpose", "Identity", "Cast"):
         node = maker.get(node.input[0])
-    if node is None or node.op_type != "MatMul":
-        return None
-    kernel = constants.get(node.input[1])
-    return kernel if kernel is not None and len(kernel.dims) == 3 else None
+    return node if node is not None and node.op_type == "MatMul" else None

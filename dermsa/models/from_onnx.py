@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import onnx
 from keras import ops
-from onnx import numpy_helper
 
 from dermsa.models.soft_attention import SoftAttention
+from dermsa.models.weight_formats import weights_of
 
 BATCH = 32
 
@@ -60,7 +60,7 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
             recognised here.
     """
     model = onnx.load_from_string(content)
-    constants = _constants(model.graph)
+    constants = weights_of(model.graph)
     convolutions = _convolutions(model.graph, constants)
     normalised = []
     for layer in classifier.layers:
@@ -78,17 +78,6 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
             for weight in layer.weights:
                 weight.assign(_of_layer(constants, layer, weight.shape, weight.name == "bias"))
     _set_normalisations(classifier, normalised, images)
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    """All weights by name; those kept in 16 or 8 bits as the 32-bit values that they stand for."""
-    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    for node in graph.node:
-        if node.op_type in ("Cast", "Mul") and all(name in constants for name in node.input):
-            # The parts are gone then: only the whole may be taken for a layer's weight.
-            values = [constants.pop(name).astype(np.float32) for name in node.input]
-            constants[node.output[0]] = np.prod(np.broadcast_arrays(*values), axis=0)
-    return constants
 
 
 def _convolutions(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> list[_Convolution]:

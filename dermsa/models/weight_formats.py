@@ -54,6 +54,18 @@ def with_weights_as(content: bytes, weight_format: str) -> bytes:
     return model.SerializeToString()
 
 
+def weights_of(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    """All weights of a file by name; those kept in 16 or 8 bits as the 32-bit values that they
+    stand for, under the name by which the network uses them."""
+    weights = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Mul") and all(name in weights for name in node.input):
+            # The parts are gone then: only the whole may be taken for a layer's weight.
+            values = [weights.pop(name).astype(np.float32) for name in node.input]
+            weights[node.output[0]] = np.prod(np.broadcast_arrays(*values), axis=0)
+    return weights
+
+
 def _restore_float32(graph: onnx.GraphProto) -> bool:
     """Makes 32-bit weights of those in 16 bits, in place; says whether there were any."""
     kept = {tensor.name: tensor for tensor in graph.initializer}
