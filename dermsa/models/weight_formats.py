@@ -70,15 +70,16 @@ def _restore_float32(graph: onnx.GraphProto) -> bool:
     """Makes 32-bit weights of those in 16 bits, in place; says whether there were any."""
     kept = {tensor.name: tensor for tensor in graph.initializer}
     casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in kept]
-    for node in casts:
+    if any(kept[node.input[0]].data_type == TensorProto.INT8 for node in casts):
+        raise ValueError("The weights are in 8 bits: what they were before is lost.")
+    halves = [node for node in casts if kept[node.input[0]].data_type == TensorProto.FLOAT16]
+    for node in halves:
         tensor = kept[node.input[0]]
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float16:
-            raise ValueError("The weights are in 8 bits: what they were before is lost.")
+        whole = numpy_helper.to_array(tensor).astype(np.float32)
         graph.node.remove(node)
         graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
-    return bool(casts)
+        graph.initializer.append(numpy_helper.from_array(whole, node.output[0]))
+    return bool(halves)
 
 
 def _as_float16(name: str, values: np.ndarray, _) -> tuple[list, list]:
