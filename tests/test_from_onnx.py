@@ -1,5 +1,7 @@
 """From the file that is served back to a network that trains on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,17 @@ def test_a_training_starts_from_a_model_that_ships(served):
     assert float(started.get_layer("soft_attention").gamma) == pytest.approx(
         card["architecture"]["gamma"]
     )
+
+
+def test_it_goes_on_with_photos_of_another_size(served):
+    card, classifier = served
+    other = dataclasses.replace(classifier, input_size=SIZE)
+    config = TrainingConfig(other, start_from=card["name"])
+    images = np.random.default_rng(0).integers(0, 256, (16, *SIZE, 3), dtype=np.uint8)
+    started = starting_classifier(create_run(config), config, None, images)
+    assert started.inputs[0].shape[1:3] == SIZE
+    bias = [card["bias"][code] for code in card["classes"]]
+    np.testing.assert_allclose(started.get_layer("logits").bias, bias, atol=1e-6)
 
 
 def test_a_model_of_another_split_is_refused(served, monkeypatch):

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from tiny import SIZE
 
+from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import HEADS, ClassifierConfig
+from dermsa.training import start
 from dermsa.training.config import TrainingConfig
-from dermsa.training.runs import create_run
+from dermsa.training.runs import RunError, create_run
 from dermsa.training.start import starting_classifier
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -50,3 +52,51 @@ def test_a_network_that_begins_at_zero_learns():
         model.train_on_batch(inputs, np.arange(4))
     assert np.abs(classifier.get_layer("evidence_map").get_weights()[0]).max() > 0
     assert np.abs(classifier.get_layer("first").get_weights()[0] - before).max() > 0
+
+
+# --- going on with photos of another size -------------------------------------------------------
+
+
+def gone_on_with(monkeypatch, classifier, size):
+    """The classifier's weights as the start of a training whose photos are of this size."""
+    monkeypatch.setattr(start.splits, "read_split", lambda path: type("Split", (), {"sha256": ""}))
+    first = create_run(TrainingConfig(classifier, initial_weights="none"))
+    trained = build_classifier(classifier)
+    trained.save_weights(first.best_weights)
+    larger = ClassifierConfig("Tiny", head=classifier.head, input_size=size)
+    config = TrainingConfig(larger, start_from=first.id)
+    return trained, starting_classifier(create_run(config), config, None)
+
+
+@pytest.mark.parametrize("head", ["soft_attention", "global_pooling"])
+def test_a_training_goes_on_with_larger_photos(monkeypatch, head):
+    network = ClassifierConfig("Tiny", head=head, input_size=SIZE)
+    trained, larger = gone_on_with(monkeypatch, network, (192, 256))
+    for ours, theirs in zip(larger.weights, trained.weights, strict=True):
+        if ours.path != start.EVIDENCE_KERNEL:
+            np.testing.assert_array_equal(ours, theirs)
+    colours = np.random.default_rng(0).uniform(0, 255, (16, 1, 1, 3))
+    patient = np.random.default_rng(1).random((16, 21))
+    answers = [
+        network.predict_on_batch({"image": np.tile(colours, (1, *size, 1)), "patient": patient})
+        for network, size in ((trained, SIZE), (larger, (192, 256)))
+    ]
+    logits = [each["logits"].ravel() for each in answers]
+    assert np.corrcoef(*logits)[0, 1] > 0.9  # their edges are another part of the whole
+    assert logits[1].std() == pytest.approx(logits[0].std(), rel=0.3)
+
+
+def test_each_place_weighs_less_where_there_are_more():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 5, 7)).astype(np.float32)
+    larger = start._resized(keras.Variable(kernel), (6, 9, 5, 7))
+    whole = np.sum(larger, (0, 1)).ravel()
+    assert np.corrcoef(whole, kernel.sum((0, 1)).ravel())[0, 1] > 0.9
+    same = np.broadcast_to(kernel[:1, :1], kernel.shape)
+    larger = start._resized(keras.Variable(same), (6, 9, 5, 7))
+    np.testing.assert_allclose(np.sum(larger, (0, 1)), same.sum((0, 1)), rtol=1e-4)
+
+
+def test_what_belongs_to_a_size_does_not_go_on_with_another(monkeypatch):
+    network = ClassifierConfig("Tiny", head="soft_attention_dense512", input_size=SIZE)
+    with pytest.raises(RunError, match="belong to its size of photos"):
+        gone_on_with(monkeypatch, network, (128, 128))

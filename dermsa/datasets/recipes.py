@@ -119,6 +119,9 @@ RECIPES = {
         mask=0.3,
     ),
 }
+RECIPES["uncovered"] = dataclasses.replace(
+    RECIPES["strong"], about="The recipe strong without its grey rectangles (cutout).", mask=0
+)
 
 
 def recipe(name: str) -> Recipe:

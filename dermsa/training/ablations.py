@@ -51,6 +51,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no patient data": {"patient_branch": "none"},
     "blue first (BGR)": {"channel_order": "bgr"},
     "split by image": {"protocol": "image-90-10"},
+    "taught by MobileNetEnsemble": {"teacher": "MobileNetEnsemble"},
+    "mixup of 0.2": {"mixup": 0.2},
+    "no cutout": {"augmentation": "uncovered"},
     **{
         f"{weights} weights, epsilon {epsilon:g}": {
             **_ADAM,
@@ -113,6 +116,12 @@ ABLATIONS: dict[str, Ablation] = {
         "none weights, epsilon 1e-07",
         tuple(name for name in VARIANTS if "epsilon" in name and name[:4] != "none")
         + ("none weights, epsilon 0.1",),
+    ),
+    "recipe": Ablation(
+        "The recipe of DermSA's own models (reference), with the answers of a teacher beside the "
+        "labels (distillation), with mixup, and without cutout",
+        REFERENCE,
+        ("taught by MobileNetEnsemble", "mixup of 0.2", "no cutout"),
     ),
 }
 

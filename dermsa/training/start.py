@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from dermsa.datasets import splits
 from dermsa.datasets.dataset import data_root
+from dermsa.images import to_model_input
 from dermsa.inference import store
 from dermsa.models import backbones
 from dermsa.models.classifier import build_classifier
+from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training.config import TrainingConfig
@@ -26,6 +29,9 @@ SAME = 1e-3
 
 LOGIT_TERMS = ("evidence_map", "patient_evidence", "image_logits", "patient_logits", "logits")
 """The layers whose answers are the logits or add up to them."""
+
+EVIDENCE_KERNEL = "evidence_map/kernel"
+"""The weights that see each position of the feature map apart."""
 
 
 def starting_classifier(
@@ -49,15 +55,58 @@ def starting_classifier(
     if store.named(config.start_from) in store.model_names():
         return _as_served(run, config, images)
     first = find_run(config.start_from)
-    if first.config().classifier != config.classifier:
+    trained = first.config().classifier
+    if not _differ_in_size_alone(trained, config.classifier):
         raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
     if splits.read_split(first.split).sha256 != splits.read_split(run.split).sha256:
         raise RunError(
             f"The run {first.id} had another split: its training photos would be tested here."
         )
-    classifier = build_classifier(config.classifier)
+    classifier = build_classifier(trained)
     classifier.load_weights(first.best_weights)
-    return classifier
+    return _of_size(classifier, config)
+
+
+def _differ_in_size_alone(one: ClassifierConfig, other: ClassifierConfig) -> bool:
+    return dataclasses.replace(one, input_size=other.input_size) == other
+
+
+def _of_size(classifier: keras.Model, config: TrainingConfig) -> keras.Model:
+    """The classifier for photos of the run's size.
+
+    Convolutions have the same weights at any size, so that a training can go on with larger
+    photos than it began with (Touvron et al. 2019, arXiv:1906.06423; Tan and Le 2021,
+    arXiv:2104.00298). What weighs each position apart is resized, so that the logits stay about
+    the same.
+    """
+    if classifier.inputs[0].shape[1:3] == config.classifier.input_size:
+        return classifier
+    resized = build_classifier(config.classifier)
+    for ours, theirs in zip(resized.weights, classifier.weights, strict=True):
+        if ours.shape == theirs.shape:
+            ours.assign(theirs)
+        elif ours.path == EVIDENCE_KERNEL:
+            ours.assign(_resized(theirs, ours.shape))
+        else:
+            raise RunError(
+                f"{config.start_from} has weights that belong to its size of photos "
+                f"({ours.path}): it cannot be the start of a training with another size."
+            )
+    return resized
+
+
+def _resized(kernel: keras.Variable, shape: tuple[int, ...]) -> keras.KerasTensor:
+    """A kernel over all positions for more or fewer of them, with about the same sum.
+
+    Args:
+        kernel: `(height, width, features, classes)`.
+        shape: Of the same form.
+    """
+    (*size, features, classes) = shape
+    flat = keras.ops.reshape(kernel, (1, *kernel.shape[:2], features * classes))
+    larger = keras.ops.image.resize(flat, size, antialias=True, data_format="channels_last")
+    share = np.prod(kernel.shape[:2]) / np.prod(size)
+    return keras.ops.reshape(larger, shape) * share
 
 
 def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Model:
@@ -69,13 +118,16 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
     model = store.open_model(config.start_from)
     if model.members:
         raise RunError(f"{model.name} is an ensemble: name one of its members as the start.")
-    if ShippedTraining(model.name, model.card).classifier() != config.classifier:
+    trained = ShippedTraining(model.name, model.card).classifier()
+    if not _differ_in_size_alone(trained, config.classifier):
         raise RunError(f"The model {model.name} is another classifier: it cannot be the start.")
     if model.card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
         raise RunError(
             f"The model {model.name} had another split: its training photos would be tested here."
         )
-    classifier = build_classifier(config.classifier)
+    if trained.input_size != config.classifier.input_size:
+        images = np.stack([to_model_input(image, trained.input_size) for image in images])
+    classifier = build_classifier(trained)
     load_served(classifier, model.onnx, images)
     few = images[:8].astype(np.float32)
     inputs = {"image": few, "patient": np.zeros((len(few), VECTOR_SIZE), np.float32)}
@@ -88,7 +140,7 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
             f"differ by {off:.2g}. Start from a run of this classifier instead."
         )
     log.info("Starting from the model %s, file %s.", model.name, model.sha256)
-    return classifier
+    return _of_size(classifier, config)
 
 
 def _new_classifier(config: TrainingConfig, data: Path | None) -> keras.Model:
