@@ -133,13 +133,17 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from dermsa.evaluation import model_tables
+    from dermsa.evaluation import model_tables, record
     from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
     from dermsa.models import catalogue
 
     if options.tables:
-        print(model_tables.markdown([store.read_card(name) for name in store.model_names()]))
+        cards = [store.read_card(name) for name in store.model_names()]
+        said = [record.open_source(card["name"]).predictions for card in cards]
+        print(model_tables.markdown(cards))
+        print("\nWith all diagnoses weighed alike:\n")
+        print(model_tables.alike(cards, said))
         return
     buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()
     if options.json:

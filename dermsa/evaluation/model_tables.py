@@ -1,10 +1,13 @@
-"""The trained models side by side, as tables of a document, from their cards alone."""
+"""The trained models side by side, as tables of a document: what their cards say, and how they
+decide where all diagnoses count alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dermsa.evaluation.statistics import Interval
+from dermsa.evaluation.metrics import Predictions, accuracy, macro_recall
+from dermsa.evaluation.statistics import Interval, bootstrap_interval
 
 FIGURES = (
     ("Macro recall", "metrics", "macro_recall"),
@@ -33,6 +36,22 @@ def markdown(cards: Sequence[Mapping]) -> str:
         ),
     ]
     return "\n\n".join(f"{title}\n\n{_table(rows)}" for title, rows in tables)
+
+
+def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
+    """Test figures of the decision that weighs all diagnoses alike; nothing in it is fitted.
+
+    Args:
+        cards: As in `markdown`.
+        predictions: Of each on the test part, in the same order.
+    """
+    rows = [["Model", "Macro recall", "Accuracy"]]
+    for card, said in zip(cards, predictions, strict=True):
+        trained = card["data"]["parts"]["train"]["by_class"]
+        equal = said.as_if_equally_frequent([trained[code] for code in said.classes])
+        intervals = [bootstrap_interval(metric, equal) for metric in (macro_recall, accuracy)]
+        rows.append([card["name"], *(interval.words for interval in intervals)])
+    return _table(rows)
 
 
 def _cases(part: Mapping) -> str:
