@@ -7,6 +7,7 @@ import pytest
 from tiny import config_of
 
 from dermsa.cli import main
+from dermsa.evaluation import evaluate
 from dermsa.evaluation.evaluate import predict_rows
 from dermsa.inference import store
 from dermsa.inference.ensemble import open_predictor
@@ -37,7 +38,8 @@ def taught(dataset, **settings):
     return run, split_rows(run, run.config(), dataset)["train"]
 
 
-def test_the_target_is_the_label_and_the_teachers_answer(synthetic_dataset):
+def test_the_target_is_the_label_and_the_teachers_answer(synthetic_dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("DERMSA_CACHE", str(tmp_path))
     run, rows = taught(synthetic_dataset, teacher_share=0.25)
     told = []
     targets = teacher.targets(run, run.config(), synthetic_dataset, rows, told.append)
@@ -61,6 +63,19 @@ def test_a_run_learns_from_it_and_goes_on_without_it(synthetic_data, monkeypatch
     run.extend(2)
     train(run, synthetic_data)
     assert run.state == "finished" and len(run.metrics()) == 2
+
+
+def test_it_is_asked_once_for_all_runs(synthetic_dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("DERMSA_CACHE", str(tmp_path))
+    first, rows = taught(synthetic_dataset)
+    said = teacher.targets(first, first.config(), synthetic_dataset, rows)
+    monkeypatch.setattr(evaluate, "predict_rows", lambda *_: pytest.fail("asked again"))
+    second, _ = taught(synthetic_dataset)
+    again = teacher.targets(second, second.config(), synthetic_dataset, rows)
+    np.testing.assert_array_equal(again, said)
+    third, _ = taught(synthetic_dataset)
+    with pytest.raises(pytest.fail.Exception, match="asked again"):  # of other photos
+        teacher.targets(third, third.config(), synthetic_dataset, rows[1:])
 
 
 def test_a_teacher_of_another_split_is_refused(synthetic_data):

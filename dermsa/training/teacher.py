@@ -7,14 +7,16 @@ share goes beside the label and does not take its place.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from dermsa.datasets import splits
+from dermsa.datasets import cache, splits
 from dermsa.datasets.dataset import Dataset
 from dermsa.files import write_atomically
 from dermsa.training.config import TrainingConfig
@@ -35,7 +37,8 @@ def targets(
 ) -> np.ndarray:
     """What the network shall say of each photo: the label's share and the teacher's.
 
-    The answers are kept in the run's folder: a resumed run needs no teacher any more.
+    The answers are kept in the run's folder: a resumed run needs no teacher any more. They are
+    kept in the cache folder as well: the next run with this teacher need not ask it again.
 
     Args:
         run: Its split is drawn.
@@ -53,6 +56,7 @@ def targets(
     answers = _kept(run.folder / FILE, rows)
     if answers is None:
         answers = _ask(run, config.teacher, dataset, rows, tell)
+        _keep(run.folder / FILE, rows, answers)
     found = np.zeros((len(dataset.table), len(dataset.classes)), np.float32)
     labels = np.eye(len(dataset.classes), dtype=np.float32)[dataset.labels()[rows]]
     found[rows] = (1 - config.teacher_share) * labels + config.teacher_share * answers
@@ -60,11 +64,24 @@ def targets(
 
 
 def _kept(path: Path, rows: np.ndarray) -> np.ndarray | None:
-    """The answers that an earlier start of the run was given."""
+    """The answers of an earlier start of the run, or of another run."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as kept:
         return kept["probabilities"] if np.array_equal(kept["rows"], rows) else None
+
+
+def _keep(path: Path, rows: np.ndarray, answers: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.savez(file, rows=rows, probabilities=answers)
+    write_atomically(path, file.getvalue())
+
+
+def _in_cache(form: Mapping, dataset: Dataset, rows: np.ndarray) -> Path:
+    """Where answers lie for all runs; another file of the model, or other photos, have another."""
+    asked = json.dumps([form, cache.fingerprint(dataset), rows.tolist()])
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    return cache.cache_folder() / f"{dataset.name}-answers-{digest}.npz"
 
 
 def _ask(
@@ -84,14 +101,17 @@ def _ask(
             f"{name} was trained on another split: it may have seen photos that this run is "
             "validated or tested on. Choose a teacher of the same protocol and seed."
         )
-    answers = []
-    for start in range(0, len(rows), AT_ONCE):
-        tell(start / len(rows))
-        chosen = rows[start : start + AT_ONCE]
-        answers.append(predict_rows(predictor, dataset, chosen).probabilities)
-    probabilities = np.concatenate(answers).astype(np.float32)
-    file = io.BytesIO()
-    np.savez(file, rows=rows, probabilities=probabilities)
-    write_atomically(run.folder / FILE, file.getvalue())
-    log.info("%s has taught: %s.", name, served_form(card))
-    return probabilities
+    form = served_form(card)
+    path = _in_cache(form, dataset, rows)
+    answers = _kept(path, rows)
+    if answers is None:
+        parts = []
+        for start in range(0, len(rows), AT_ONCE):
+            tell(start / len(rows))
+            chosen = rows[start : start + AT_ONCE]
+            parts.append(predict_rows(predictor, dataset, chosen).probabilities)
+        answers = np.concatenate(parts).astype(np.float32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _keep(path, rows, answers)
+    log.info("%s has taught: %s.", name, form)
+    return answers
