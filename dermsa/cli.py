@@ -139,10 +139,15 @@ def _models(options: argparse.Namespace) -> None:
     from dermsa.models import catalogue
 
     if options.tables:
-        cards = [store.read_card(name) for name in store.model_names()]
-        said = [record.open_source(card["name"]).predictions for card in cards]
-        print(model_tables.markdown(cards))
-        print("\nWith all diagnoses weighed alike:\n")
+        print(model_tables.markdown([store.read_card(name) for name in store.model_names()]))
+        measured = [
+            source.name
+            for source in record.sources()
+            if source.kind == "model" and not source.problem
+        ]
+        cards = [store.read_card(name) for name in measured]
+        said = [record.open_source(name).predictions for name in measured]
+        print("\nWith all diagnoses weighed alike, of the models that were evaluated:\n")
         print(model_tables.alike(cards, said))
         return
     buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()

@@ -1,11 +1,13 @@
 """The documents say what the cards and the kept results say."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from dermsa.cli import main
 from dermsa.evaluation import model_tables, record
 from dermsa.inference import store
 from dermsa.training import ablations
@@ -21,6 +23,21 @@ def test_the_tables_of_the_models_are_those_of_their_cards():
     document = (DOCS / "models.md").read_text(encoding="utf-8")
     for tables in (model_tables.markdown(cards), model_tables.alike(cards, said)):
         assert tables in document, "python -m dermsa models --tables"
+
+
+@pytest.mark.skipif(len(store.model_names()) < 3, reason="there are no three models in weights/")
+def test_a_model_that_was_not_evaluated_is_in_the_tables_of_cards_alone(
+    tmp_path, monkeypatch, capsys
+):
+    measured, other = store.model_names()[1:3]
+    for name in (measured, other):
+        shutil.copytree(store.weights_folder() / name, tmp_path / name)
+    (tmp_path / other / record.EVALUATION).unlink()
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    assert main(["models", "--tables"]) == 0
+    cards, alike = capsys.readouterr().out.split("weighed alike")
+    assert f"| {measured} |" in cards and f"| {other} |" in cards
+    assert f"| {measured} |" in alike and f"| {other} |" not in alike
 
 
 def test_the_ablations_are_those_of_the_kept_runs():
