@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import splits, synthetic
+from dermsa.datasets import cache, splits, synthetic
 from dermsa.evaluation import record
 from dermsa.evaluation.assess import assess_model
 from dermsa.inference import store
@@ -15,7 +15,8 @@ from dermsa.inference.predictor import Predictor
 from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import HEADS
 from dermsa.patient import Patient
-from dermsa.training import runs
+from dermsa.training import export, runs
+from dermsa.training.examples import Examples
 
 SETTINGS = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
 SETTINGS += " --batch-size 8 --warmup-steps 0"
@@ -82,6 +83,23 @@ def test_evaluate_finds_the_figures_of_the_card(run, synthetic_data, capsys):
     assert printed.startswith("drawn on ") and "protocol lesion" in printed
     assert main(["evaluate", "--json", "--data", str(synthetic_data)]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == again.images
+
+
+def test_an_unknown_patient_needs_no_second_look_at_the_photos(run, synthetic_dataset, monkeypatch):
+    predictor = Predictor("drawn")
+    engine, rows = predictor.engine, np.arange(5, 45)
+    examples = Examples(
+        cache.decoded(synthetic_dataset, engine.input_size),
+        synthetic_dataset.patient_vectors(predictor.age_scale),
+        synthetic_dataset.labels(),
+    )
+    unknown = Patient().encode(predictor.age_scale)
+    own = export.run_engine(engine, examples, rows, 4)
+    expected = export.run_engine(engine, examples, rows, 4, unknown)
+    assert np.abs(own - expected).max() > 0.01
+    monkeypatch.setattr(export, "run_engine", None)
+    received = export.with_patient(engine, examples, rows, 4, own, unknown)
+    np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
 def test_a_file_of_half_the_size_is_measured_as_such(run, synthetic_data):

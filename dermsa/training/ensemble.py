@@ -34,6 +34,7 @@ from dermsa.training.export import (
     part_sizes,
     results_of,
     run_engine,
+    with_patient,
     write_model,
 )
 
@@ -263,13 +264,15 @@ def _ask(model: store.Model, dataset: Dataset, rows: dict[str, np.ndarray]) -> M
         dataset.labels(),
     )
 
-    def answers(part: str, patient: np.ndarray | None = None) -> np.ndarray:
-        logits = run_engine(predictor.engine, examples, rows[part], predictor.views, patient)
-        return predictor.probabilities(logits)
-
+    engine, views, probabilities = predictor.engine, predictor.views, predictor.probabilities
+    validation = run_engine(engine, examples, rows["validation"], views)
+    test = run_engine(engine, examples, rows["test"], views)
+    unknown = Patient().encode(predictor.age_scale)
+    test_unknown = with_patient(engine, examples, rows["test"], views, test, unknown)
     strange = None
     if model.novelty is not None:
-        embeddings = embeddings_of(predictor.engine, examples, rows["validation"])
+        embeddings = embeddings_of(engine, examples, rows["validation"])
         strange = novelty.scores(model.novelty, embeddings) / model.card["novelty"]["threshold"]
-    unknown = Patient().encode(predictor.age_scale)
-    return MemberAnswers(answers("validation"), answers("test"), answers("test", unknown), strange)
+    return MemberAnswers(
+        probabilities(validation), probabilities(test), probabilities(test_unknown), strange
+    )
