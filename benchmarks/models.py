@@ -27,8 +27,8 @@ from dermsa.inference import store
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import Predictor
 from dermsa.models.weight_formats import FORMATS, with_weights_as
+from dermsa.training.answers import run_engine
 from dermsa.training.examples import Examples
-from dermsa.training.export import run_engine
 
 CALIBRATION_PHOTOS = 256
 COLUMNS = (

@@ -358,7 +358,13 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="models in weights/ of one data set and one split",
     )
-    parser.add_argument("--name", required=True, help="of the ensemble: its folder in weights/")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--name", help="of the ensemble: its folder in weights/")
+    what.add_argument(
+        "--compare",
+        action="store_true",
+        help="make none: print how the mean of every choice of these members does on validation",
+    )
     parser.add_argument(
         "--weights",
         choices=("mean", "fitted"),
@@ -377,10 +383,13 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
 def _ensemble(options: argparse.Namespace) -> None:
     import logging
 
-    from dermsa.training.ensemble import make_ensemble
+    from dermsa.training.ensemble import all_means, make_ensemble
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
+    if options.compare:
+        _print_means(all_means(options.members, options.data), options.json)
+        return
     folder = make_ensemble(
         options.members,
         options.name,
@@ -390,6 +399,19 @@ def _ensemble(options: argparse.Namespace) -> None:
         options.note,
     )
     _say_written(folder, options.json)
+
+
+def _print_means(means: list, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print(json.dumps([asdict(mean) for mean in means], indent=1))
+        return
+    print("On validation, after a temperature of its own:\n")
+    print(f"{'Log loss':<10}{'Macro AUC':<11}{'Macro recall':<14}Mean of")
+    for mean in means:
+        figures = f"{mean.log_loss:<10.4f}{mean.macro_auc:<11.4f}{mean.macro_recall:<14.4f}"
+        print(figures + ", ".join(mean.members))
 
 
 # --- evaluate --------------------------------------------------------------------------------
@@ -871,7 +893,8 @@ COMMANDS: dict[str, Command] = {
     "ensemble": Command(
         "Make one model in weights/ of several: the mean of their calibrated probabilities.",
         "  python -m dermsa ensemble --members A B --name both\n"
-        "  python -m dermsa ensemble --members A B C --weights fitted --name abc --default-fast",
+        "  python -m dermsa ensemble --members A B C --weights fitted --name abc --default-fast\n"
+        "  python -m dermsa ensemble --members A B C --compare",
         _ensemble_arguments,
         _ensemble,
     ),

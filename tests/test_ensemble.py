@@ -10,16 +10,19 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from dermsa.cli import main
 from dermsa.datasets import splits
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.evaluation.assess import assess_model
-from dermsa.evaluation.calibration import softmax
+from dermsa.evaluation.calibration import fit_temperature, softmax
+from dermsa.evaluation.evaluate import predict_rows
 from dermsa.inference import store
 from dermsa.inference.ensemble import EnsemblePredictor, log_mean, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
+from dermsa.training import answers
 from dermsa.training.ensemble import EVEN_SHARE, best_explaining, fit_weights
 from dermsa.training.export import card_readme
 
@@ -182,6 +185,51 @@ def test_the_explaining_member_is_the_one_whose_maps_lie_best_on_validation(
     # Nor is anything said where no lesion is outlined.
     nobody = np.array([], int)
     assert best_explaining([store.open_model("first")], synthetic_dataset, nobody) is None
+
+
+def test_every_choice_of_members_is_compared_on_validation(
+    weights, synthetic_data, synthetic_dataset, capsys
+):
+    arguments = ["--members", "last", "first", "--compare", "--data", str(synthetic_data)]
+    there = sorted(path.name for path in weights.iterdir())
+    assert main(["ensemble", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[3:]].count("first") == 2
+    assert main(["ensemble", *arguments, "--json"]) == 0
+    means = json.loads(capsys.readouterr().out)
+    assert sorted(path.name for path in weights.iterdir()) == there
+    losses = [mean["log_loss"] for mean in means]
+    assert len(means) == 3 and losses == sorted(losses)
+
+    rows = splits.draw(synthetic_dataset, "lesion").rows(synthetic_dataset, "validation")
+    predictors = [Predictor(name) for name in ("last", "first")]
+    found = [predict_rows(each, synthetic_dataset, rows) for each in predictors]
+    truth = found[0].truth
+    mean = np.log(sum(each.probabilities for each in found) / 2)
+    expected = softmax(mean, fit_temperature(mean, truth))
+    both = next(each for each in means if each["members"] == ["last", "first"])
+    assert both["log_loss"] == pytest.approx(log_loss(truth, expected, labels=range(7)), abs=1e-4)
+    assert both["macro_recall"] == pytest.approx(
+        balanced_accuracy_score(truth, expected.argmax(axis=1))
+    )
+    assert both["macro_auc"] == pytest.approx(
+        roc_auc_score(truth, expected, multi_class="ovr"), abs=1e-4
+    )
+
+
+def test_networks_are_asked_once_for_all_ensembles(both, synthetic_data, monkeypatch):
+    monkeypatch.setattr(answers, "run_engine", lambda *_: pytest.fail("asked again"))
+    arguments = ["ensemble", "--members", "first", "last", "--data", str(synthetic_data)]
+    assert main([*arguments, "--name", "even"]) == 0
+    even, fitted = store.read_card("even"), store.read_card("both")
+    assert even["validation_metrics"]["log_loss"] != fitted["validation_metrics"]["log_loss"]
+    shutil.rmtree(store.weights_folder() / "even")
+    changed = store.weights_folder() / "last" / store.CARD
+    before = changed.read_text()
+    changed.write_text(json.dumps(json.loads(before) | {"views": 2}))
+    with pytest.raises(pytest.fail.Exception, match="asked again"):
+        main([*arguments, "--compare"])
+    changed.write_text(before)
 
 
 def test_several_photos_and_hidden_properties(both, lesion, tmp_path):

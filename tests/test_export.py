@@ -15,7 +15,7 @@ from dermsa.inference.predictor import Predictor
 from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import HEADS
 from dermsa.patient import Patient
-from dermsa.training import export, runs
+from dermsa.training import answers, runs
 from dermsa.training.examples import Examples
 
 SETTINGS = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
@@ -94,11 +94,11 @@ def test_an_unknown_patient_needs_no_second_look_at_the_photos(run, synthetic_da
         synthetic_dataset.labels(),
     )
     unknown = Patient().encode(predictor.age_scale)
-    own = export.run_engine(engine, examples, rows, 4)
-    expected = export.run_engine(engine, examples, rows, 4, unknown)
+    own = answers.run_engine(engine, examples, rows, 4)
+    expected = answers.run_engine(engine, examples, rows, 4, unknown)
     assert np.abs(own - expected).max() > 0.01
-    monkeypatch.setattr(export, "run_engine", None)
-    received = export.with_patient(engine, examples, rows, 4, own, unknown)
+    monkeypatch.setattr(answers, "run_engine", None)
+    received = answers.with_patient(engine, examples, rows, 4, own, unknown)
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 

@@ -144,7 +144,10 @@ class TrainingConfig:
         "their backward pass (empty: train all)",
     )
     precision: str = setting(
-        "float32", "of the arithmetic; mixed ones are for accelerators", PRECISIONS
+        "float32",
+        "of the arithmetic; mixed ones are for accelerators, mixed_bfloat16 for processors with "
+        "AMX, too: it doubles the speed of a ResNet there, and gains nothing for MobileNets",
+        PRECISIONS,
     )
     xla: str = setting("auto", "the XLA compiler", XLA)
     device: str = setting(

@@ -7,6 +7,7 @@ calibration come from validation, the figures from test, as for every model.
 from __future__ import annotations
 
 import datetime
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,24 +18,23 @@ import numpy as np
 import dermsa
 from dermsa.datasets import cache, registry, splits
 from dermsa.datasets.dataset import Dataset
+from dermsa.evaluation import calibration, metrics
 from dermsa.evaluation.assess import measure_maps
-from dermsa.evaluation.evaluate import split_of
+from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.inference import novelty, store
 from dermsa.inference.ensemble import log_mean
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
+from dermsa.training.answers import embeddings_of, kept_logits, with_patient
 from dermsa.training.examples import Examples
 from dermsa.training.export import (
     calibrate,
     check_name,
-    embeddings_of,
     licence_of,
     novelty_threshold,
     part_sizes,
     results_of,
-    run_engine,
-    with_patient,
     write_model,
 )
 
@@ -45,6 +45,8 @@ WEIGHTINGS = {
     "fitted": "weights that make the log loss on validation least",
 }
 EVEN_SHARE = 0.05
+EXPLAINED_PHOTOS = 500
+"""Enough to tell whose maps lie best, which differ by tens of percent."""
 SHARED = {
     "diagnoses": lambda card: card["classes"],
     "data set": lambda card: card["data"]["name"],
@@ -162,6 +164,66 @@ def make_ensemble(
     return write_model(card, {}, role)
 
 
+@dataclass(frozen=True)
+class Mean:
+    """The mean of some models on validation, after a temperature of its own.
+
+    Attributes:
+        members: Names of the models; a single one stands for itself.
+        log_loss, macro_auc, macro_recall: On the validation part.
+    """
+
+    members: tuple[str, ...]
+    log_loss: float
+    macro_auc: float
+    macro_recall: float
+
+
+def all_means(names: Sequence[str], data: Path | None = None) -> list[Mean]:
+    """How the mean of every choice of members does on validation: what to make an ensemble of.
+
+    The test part is not looked at.
+
+    Args:
+        names: Two or more networks of `weights/`, of one data set and one split.
+        data: The folder of the data sets; None for `data_root()`.
+
+    Returns:
+        Each choice of one or more members, the least log loss first.
+
+    Raises:
+        EnsembleError, ModelError, DatasetError: As for `make_ensemble`.
+    """
+    models = _members(names)
+    dataset = registry.read(models[0].card["data"]["name"], data)
+    rows = split_of(models[0].card, dataset).rows(dataset, "validation")
+    answers = {}
+    for model in models:
+        log.info("Asking %s.", model.name)
+        answers[model.name] = _Asked(model, dataset).probabilities(rows)
+    return sorted(
+        (
+            _mean_of({name: answers[name] for name in chosen}, dataset, rows)
+            for count in range(1, len(names) + 1)
+            for chosen in itertools.combinations(answers, count)
+        ),
+        key=lambda mean: mean.log_loss,
+    )
+
+
+def _mean_of(answers: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray) -> Mean:
+    even = np.full(len(answers), 1 / len(answers))
+    logits = log_mean(list(answers.values()), even)
+    temperature = calibration.fit_temperature(logits, dataset.labels()[rows])
+    found = predictions_of(dataset, rows, calibration.softmax(logits, temperature))
+    figures = (metrics.log_loss, _macro_auc, metrics.macro_recall)
+    return Mean(tuple(answers), *(float(np.squeeze(figure(found))) for figure in figures))
+
+
+def _macro_auc(predictions: metrics.Predictions) -> np.ndarray:
+    return metrics.macro_average(metrics.roc_auc(predictions))
+
+
 def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
     """Weights of the members that minimise the log loss of their mean.
 
@@ -207,11 +269,12 @@ def best_explaining(
     evidence points into the lesion most often (the attention map, where logits do not split).
 
     Args:
-        rows: Of the validation part.
+        rows: Of the validation part, of which `EXPLAINED_PHOTOS` by chance are looked at.
 
     Returns:
         The card's entry; None where no photo has a lesion mask, or no member has a map.
     """
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:EXPLAINED_PHOTOS])
     members = [Predictor(model) for model in models]
     most = max(len(member.engine.outputs) for member in members)
     pointing = {}
@@ -230,8 +293,8 @@ def best_explaining(
     return {"model": best, "measured_on": "validation", "pointing": pointing}
 
 
-def _members(names: Sequence[str], ensemble: str) -> list[store.Model]:
-    """The opened members, known to fit each other."""
+def _members(names: Sequence[str], ensemble: str = "") -> list[store.Model]:
+    """The opened members, known to fit each other and the ensemble's name, where it has one."""
     if len(names) < 2 or len(set(names)) < len(names):
         raise EnsembleError(
             f"An ensemble has at least two different members. Received: {', '.join(names)}"
@@ -255,24 +318,54 @@ def _members(names: Sequence[str], ensemble: str) -> list[store.Model]:
     return models
 
 
+class _Asked:
+    """A member and the photos of a data set as it sees them."""
+
+    def __init__(self, model: store.Model, dataset: Dataset):
+        self.model, self.dataset = model, dataset
+        self.predictor = Predictor(model)
+        self.examples = Examples(
+            cache.decoded(dataset, self.predictor.engine.input_size),
+            dataset.patient_vectors(self.predictor.age_scale),
+            dataset.labels(),
+        )
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        card = self.model.card
+        form = {
+            "model.onnx": self.model.sha256,
+            "views": card["views"],
+            "age_scale": card["age_scale"],
+        }
+        return kept_logits(form, self.predictor.engine, self.dataset, self.examples, rows)
+
+    def probabilities(self, rows: np.ndarray) -> np.ndarray:
+        return self.predictor.probabilities(self.logits(rows))
+
+    def probabilities_if_unknown(self, rows: np.ndarray) -> np.ndarray:
+        """Of patients of whom nothing is known."""
+        predictor = self.predictor
+        unknown = Patient().encode(predictor.age_scale)
+        logits = self.logits(rows)
+        return predictor.probabilities(
+            with_patient(predictor.engine, self.examples, rows, predictor.views, logits, unknown)
+        )
+
+    def novelty(self, rows: np.ndarray) -> np.ndarray | None:
+        """In units of the member's threshold; None where it has no measure."""
+        if self.model.novelty is None:
+            return None
+        embeddings = embeddings_of(self.predictor.engine, self.examples, rows)
+        scores = novelty.scores(self.model.novelty, embeddings)
+        return scores / self.model.card["novelty"]["threshold"]
+
+
 def _ask(model: store.Model, dataset: Dataset, rows: dict[str, np.ndarray]) -> MemberAnswers:
     log.info("Asking %s.", model.name)
-    predictor = Predictor(model)
-    examples = Examples(
-        cache.decoded(dataset, predictor.engine.input_size),
-        dataset.patient_vectors(predictor.age_scale),
-        dataset.labels(),
-    )
-
-    engine, views, probabilities = predictor.engine, predictor.views, predictor.probabilities
-    validation = run_engine(engine, examples, rows["validation"], views)
-    test = run_engine(engine, examples, rows["test"], views)
-    unknown = Patient().encode(predictor.age_scale)
-    test_unknown = with_patient(engine, examples, rows["test"], views, test, unknown)
-    strange = None
-    if model.novelty is not None:
-        embeddings = embeddings_of(engine, examples, rows["validation"])
-        strange = novelty.scores(model.novelty, embeddings) / model.card["novelty"]["threshold"]
+    asked = _Asked(model, dataset)
     return MemberAnswers(
-        probabilities(validation), probabilities(test), probabilities(test_unknown), strange
+        asked.probabilities(rows["validation"]),
+        asked.probabilities(rows["test"]),
+        asked.probabilities_if_unknown(rows["test"]),
+        asked.novelty(rows["validation"]),
     )

@@ -25,7 +25,6 @@ from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty, store
 from dermsa.inference.engine import Engine
-from dermsa.inference.predictor import mean_logits
 from dermsa.inference.store import CARD, ROLES, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
 from dermsa.inference.views import check as check_views
@@ -34,6 +33,7 @@ from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import AgeScale, Patient
 from dermsa.taxonomy import NAMES
+from dermsa.training.answers import embeddings_of, kept_logits, with_patient
 from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples, rows_of, split_rows, training_age_scale
 from dermsa.training.history import best_row
@@ -45,8 +45,6 @@ COVERAGE = 0.9
 NOVELTY_FALSE_ALARMS = 0.01
 NOVELTY_PHOTOS = 3000
 DEFAULT_SENSITIVITY = 0.95
-BATCH = 32
-PATIENT_EVIDENCE = "patient_evidence"
 HEADS = {
     "soft_attention": "soft attention",
     "soft_attention_dense512": "soft attention, a Dense layer of 512",
@@ -240,12 +238,13 @@ def _measure(
     examples = Examples(cache.decoded(dataset, size), patients, dataset.labels())
     engine = Engine(onnx)
     measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
-    validation = run_engine(engine, examples, rows["validation"], views)
+    form = {"model.onnx": sha256_of(onnx), "views": views, "age_scale": asdict(age_scale)}
+    validation = kept_logits(form, engine, dataset, examples, rows["validation"])
     settings = calibrate(classes, examples.labels[rows["validation"]], validation)
     settings["novelty"] = novelty_threshold(
         novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
     )
-    tested = run_engine(engine, examples, rows["test"], views)
+    tested = kept_logits(form, engine, dataset, examples, rows["test"])
     unknown = Patient().encode(age_scale)
     results = results_of(
         dataset,
@@ -306,65 +305,6 @@ def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
     if role:
         write_atomically(weights_folder() / role, f"{card['name']}\n".encode())
     return folder
-
-
-def run_engine(
-    engine: Engine,
-    examples: Examples,
-    rows: np.ndarray,
-    views: int,
-    patient: np.ndarray | None = None,
-) -> np.ndarray:
-    """Logits of the given rows, float32 `(n, classes)`.
-
-    Args:
-        views: How many test-time views the logits are averaged over.
-        patient: float32 `(21,)` for all rows, instead of their own.
-    """
-    logits = []
-    for chosen in _batches(rows):
-        inputs = examples.inputs(chosen)
-        vectors = inputs["patient"] if patient is None else patient[None]
-        logits.append(mean_logits(engine, inputs["image"], vectors, views))
-    return np.concatenate(logits)
-
-
-def with_patient(
-    engine: Engine,
-    examples: Examples,
-    rows: np.ndarray,
-    views: int,
-    logits: np.ndarray,
-    patient: np.ndarray,
-) -> np.ndarray:
-    """What `run_engine` answers with the same patient for all rows, float32 `(n, classes)`.
-
-    Where logits split into evidence, only the patients' share of it changes, and no photo has to
-    be looked at again.
-
-    Args:
-        logits: What it answered with the rows' own patients.
-        patient: float32 `(21,)`.
-    """
-    if PATIENT_EVIDENCE not in engine.outputs:
-        return run_engine(engine, examples, rows, views, patient)
-    any_photo = np.zeros((1, *engine.input_size, 3), np.float32)
-    of_rows = engine(any_photo, examples.patients[rows], (PATIENT_EVIDENCE,))[PATIENT_EVIDENCE]
-    of_patient = engine(any_photo, patient[None], (PATIENT_EVIDENCE,))[PATIENT_EVIDENCE]
-    return logits - of_rows + of_patient
-
-
-def embeddings_of(engine: Engine, examples: Examples, rows: np.ndarray) -> np.ndarray:
-    embeddings = []
-    for chosen in _batches(rows):
-        inputs = examples.inputs(chosen)
-        out = engine(inputs["image"], inputs["patient"][:1], ("embedding",))
-        embeddings.append(out["embedding"])
-    return np.concatenate(embeddings)
-
-
-def _batches(rows: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(rows, range(BATCH, len(rows), BATCH))
 
 
 def _some(rows: np.ndarray) -> np.ndarray:

@@ -7,18 +7,14 @@ share goes beside the label and does not take its place.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import logging
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from dermsa.datasets import cache, splits
+from dermsa.datasets import splits
 from dermsa.datasets.dataset import Dataset
-from dermsa.files import write_atomically
+from dermsa.training import kept_answers
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import Run, RunError
 
@@ -53,35 +49,14 @@ def targets(
         RunError: It answers other diagnoses, or was trained on another split: it could have seen
             the photos that this run is tested on.
     """
-    answers = _kept(run.folder / FILE, rows)
+    answers = kept_answers.read(run.folder / FILE, rows)
     if answers is None:
         answers = _ask(run, config.teacher, dataset, rows, tell)
-        _keep(run.folder / FILE, rows, answers)
+        kept_answers.keep(run.folder / FILE, rows, answers)
     found = np.zeros((len(dataset.table), len(dataset.classes)), np.float32)
     labels = np.eye(len(dataset.classes), dtype=np.float32)[dataset.labels()[rows]]
     found[rows] = (1 - config.teacher_share) * labels + config.teacher_share * answers
     return found
-
-
-def _kept(path: Path, rows: np.ndarray) -> np.ndarray | None:
-    """The answers of an earlier start of the run, or of another run."""
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as kept:
-        return kept["probabilities"] if np.array_equal(kept["rows"], rows) else None
-
-
-def _keep(path: Path, rows: np.ndarray, answers: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.savez(file, rows=rows, probabilities=answers)
-    write_atomically(path, file.getvalue())
-
-
-def _in_cache(form: Mapping, dataset: Dataset, rows: np.ndarray) -> Path:
-    """Where answers lie for all runs; another file of the model, or other photos, have another."""
-    asked = json.dumps([form, cache.fingerprint(dataset), rows.tolist()])
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
-    return cache.cache_folder() / f"{dataset.name}-answers-{digest}.npz"
 
 
 def _ask(
@@ -102,8 +77,8 @@ def _ask(
             "validated or tested on. Choose a teacher of the same protocol and seed."
         )
     form = served_form(card)
-    path = _in_cache(form, dataset, rows)
-    answers = _kept(path, rows)
+    path = kept_answers.place_of(form, dataset, rows)
+    answers = kept_answers.read(path, rows)
     if answers is None:
         parts = []
         for start in range(0, len(rows), AT_ONCE):
@@ -111,7 +86,6 @@ def _ask(
             chosen = rows[start : start + AT_ONCE]
             parts.append(predict_rows(predictor, dataset, chosen).probabilities)
         answers = np.concatenate(parts).astype(np.float32)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _keep(path, rows, answers)
+        kept_answers.keep(path, rows, answers)
     log.info("%s has taught: %s.", name, form)
     return answers
