@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -18,6 +18,9 @@ PANELS = {
     "learning_rate": "Learning rate",
 }
 HEIGHT = 560
+SHARES = ("macro_recall", "macro_auc")
+SHARES_SPAN = 0.02
+"""Their axes show at least so much: what differs by less would look like a change."""
 MAX_RUNS = MAX_MODELS
 
 
@@ -72,8 +75,24 @@ def training_curves(metrics: Mapping[str, pd.DataFrame], smoothing: float = 0.0)
     figure.update_xaxes(title_text="Epoch", row=2)
     longest = max((len(table) for table in metrics.values()), default=0)
     figure.update_xaxes(tick0=0, dtick=max(1, -(-longest // 10)))  # whole epochs
-    figure.update_yaxes(tickformat=".0e", row=2, col=2)
+    figure.update_yaxes(tickformat=".2~e", row=2, col=2)
+    for place, column in enumerate(PANELS):
+        if column in SHARES:
+            figure.update_yaxes(
+                range=_at_least(SHARES_SPAN, [table.get(column) for table in metrics.values()]),
+                row=place // 2 + 1,
+                col=place % 2 + 1,
+            )
     return figure
+
+
+def _at_least(span: float, columns: Sequence[pd.Series | None]) -> list[float] | None:
+    """A range around all values where they lie closer together; None where they fill it."""
+    values = pd.concat([column for column in columns if column is not None] or [pd.Series()])
+    low, high = values.min(), values.max()
+    if not high - low < span:
+        return None
+    return [(low + high - span) / 2, (low + high + span) / 2]
 
 
 def _behind(epochs, values, name: str, mode: str, **look) -> go.Scatter:
