@@ -441,6 +441,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure maps, speed and memory, too, and keep everything in the model's folder",
     )
     parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="measure only speed and memory, with --all of all models in turns, and keep them "
+        "beside the figures that are there",
+    )
+    parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="score these pictures instead"
     )
     parser.add_argument(
@@ -469,6 +475,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.all
         else [store.named(options.model or store.default_model())]
     )
+    if options.cost:
+        _evaluate_cost(names, options.json)
+        return
     costs = cost.measure(names) if options.save else {}
     results = []
     for name in names:
@@ -497,6 +506,26 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(results if options.all else results[0], indent=1))
 
 
+def _evaluate_cost(names: Sequence[str], as_json: bool) -> None:
+    from dataclasses import asdict, replace
+
+    from dermsa.evaluation import cost, record
+    from dermsa.inference import store
+
+    kept = {name: record.open_source(name) for name in names}
+    costs = cost.measure(names)
+    for name, evaluation in kept.items():
+        record.save(replace(evaluation, cost=costs[name]), store.weights_folder() / name)
+    if as_json:
+        print(json.dumps({name: asdict(one) for name, one in costs.items()}, indent=1))
+        return
+    for name, one in costs.items():
+        print(
+            f"{name:<28} answer {one.answer_p50:.0f} ms (95 %: {one.answer_p95:.0f} ms), "
+            f"{one.peak_memory / 1e6:.0f} MB"
+        )
+
+
 def _check_evaluate(options: argparse.Namespace) -> None:
     """Refuses flags that contradict each other, before anything is measured."""
     if (options.images is None) != (options.truth is None):
@@ -505,6 +534,10 @@ def _check_evaluate(options: argparse.Namespace) -> None:
         raise ValueError("--patients belongs to --images: a data set knows its patients.")
     if options.save and (options.images or options.part != "test" or options.protocol):
         raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    if options.cost and (
+        options.save or options.images or options.part != "test" or options.protocol
+    ):
+        raise ValueError("--cost measures no photos: it goes with --model or --all alone.")
     if options.protocol and options.images:
         raise ValueError("--protocol divides a data set; pictures of --images have none.")
     if not options.protocol and (options.seed is not None or options.fold is not None):
@@ -903,6 +936,7 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa evaluate\n  python -m dermsa evaluate --model NAME --json\n"
         "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
+        "  python -m dermsa evaluate --all --cost\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,
         _evaluate,

@@ -227,6 +227,7 @@ def test_a_model_is_measured_under_another_protocol(
     [
         ("--protocol lesion --save", "--save keeps the test part of a model's own split"),
         ("--protocol lesion --images a --truth b", "pictures of --images have none"),
+        ("--all --cost --save", "--cost measures no photos"),
         ("--seed 1", "belong to --protocol"),
         ("--fold 0", "belong to --protocol"),
         ("--patients p.csv", "--patients belongs to --images"),

@@ -1,10 +1,15 @@
 """Cost: arithmetic counted by hand, sizes of what ships, and times that make sense."""
 
+import functools
+import json
+import shutil
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dermsa.evaluation import cost
+from dermsa.cli import main
+from dermsa.evaluation import cost, record
 from dermsa.inference import store
 from dermsa.inference.ensemble import open_predictor
 
@@ -53,6 +58,26 @@ def test_the_cost_of_what_ships():
     # 300 million at 224 x 224 (Sandler et al. 2018), without the classifier of ImageNet.
     side = store.read_card("MobileNetV2")["architecture"]["input_size"][0]
     assert costs["MobileNetV2"].multiply_adds == pytest.approx(300e6 * (side / 224) ** 2, rel=0.1)
+
+
+def test_the_cost_alone_is_measured_again(tmp_path, monkeypatch, capsys):
+    """Of models in turns; whatever else is known of them stays to the last byte."""
+    names = ["MobileNetV3Small-256", "MobileNetV2"]
+    for name in names:
+        shutil.copytree(store.weights_folder() / name, tmp_path / name)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    monkeypatch.setattr(cost, "measure", functools.partial(cost.measure, rounds=1))
+    assert main(["evaluate", "--all", "--cost"]) == 0
+    assert capsys.readouterr().out.count(" ms (95 %: ") == 2
+    for path, content in before.items():
+        if path.name == record.EVALUATION:
+            found, was = json.loads(path.read_text()), json.loads(content)
+            assert found.pop("cost") != was.pop("cost") and found == was
+        else:
+            assert path.read_bytes() == content, path.name
+    for name in names:
+        assert set(record.open_source(name).cost.measured_with) == set(names)
 
 
 def test_what_trainings_took_is_on_the_card_and_in_the_run(tmp_path):
