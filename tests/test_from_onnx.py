@@ -27,17 +27,20 @@ def photos():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "head"),
+    "settings",
     [
-        ("MobileNetV3Small", "soft_attention"),
-        ("MobileNetV3Small", "global_pooling"),
-        ("MobileNetV2", "soft_attention"),
-        ("EfficientNetLite0", "soft_attention"),
+        {"backbone": "MobileNetV3Small"},
+        {"backbone": "MobileNetV3Small", "head": "global_pooling"},
+        {"backbone": "MobileNetV2"},
+        {"backbone": "EfficientNetLite0"},
+        # Its normalisations stand before the convolutions, and its branches beside each other.
+        {"backbone": "ResNet50V2", "cut": "conv5_block1_preact"},
     ],
+    ids=lambda settings: "-".join(settings.values()),
 )
-def test_it_answers_as_the_file_does(small_classifier, photos, photo_batch, backbone, head):
-    exported = small_classifier(backbone, head=head)
-    config = ClassifierConfig(backbone, head=head, input_size=SIZE)
+def test_it_answers_as_the_file_does(small_classifier, photos, photo_batch, settings):
+    exported = small_classifier(**settings)
+    config = ClassifierConfig(**settings, input_size=SIZE)
     restored = build_classifier(config)
     load_served(restored, to_onnx(exported), photos)
     for name, expected in exported(photo_batch).items():

@@ -3,7 +3,7 @@
     load_served(classifier, onnx_bytes, photos)
 
 The file has every batch normalisation merged into the convolution before it, or as one scale and
-one offset behind it. The answers of such a pair do not tell mean and variance apart from scale and
+one offset of its own. The answers of such a pair do not tell mean and variance apart from scale and
 offset; while training, the batch's own mean and variance take their place. They are therefore
 measured again on training photos, and scale and offset are what then gives the same answers:
 
@@ -25,6 +25,8 @@ from dermsa.models.soft_attention import SoftAttention
 from dermsa.models.weight_formats import weights_of
 
 BATCH = 32
+AUTOMATIC = re.compile(r"(depthwise_)?conv2d(_\d+)?")
+"""Names that Keras counts through a process; they say nothing of the layer's place."""
 
 
 class CannotLoad(ValueError):
@@ -32,17 +34,28 @@ class CannotLoad(ValueError):
 
 
 @dataclass
-class _Convolution:
-    """One of the file, with the normalisation behind it.
+class _Affine:
+    """What the file has of a normalisation.
+
+    Attributes:
+        scale, offset: `(channels,)`.
+    """
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+
+@dataclass
+class _Convolution(_Affine):
+    """One of the file; scale and offset are those of the normalisation behind it.
 
     Attributes:
         kernel: `(out, in, height, width)`, as ONNX has it.
-        scale, offset: `(out,)`, of the answer.
+        name: Of the kernel, which the conversion named after the layer.
     """
 
     kernel: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray
+    name: str
 
 
 def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> None:
@@ -56,13 +69,12 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
 
     Raises:
         CannotLoad: Not all weights could be found. That the answers are the same is for the
-            caller to check: networks whose normalisations do not follow a convolution are not
-            recognised here.
+            caller to check.
     """
     model = onnx.load_from_string(content)
     constants = weights_of(model.graph)
     convolutions = _convolutions(model.graph, constants)
-    normalised = []
+    normalised: list[tuple[keras.layers.BatchNormalization, _Affine]] = []
     for layer in classifier.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | SoftAttention):
             found = _take(convolutions, layer)
@@ -74,7 +86,10 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
                 normalised.append((normalisation, found))
             if isinstance(layer, SoftAttention):
                 layer.gamma.assign(_of_layer(constants, layer, layer.gamma.shape))
-        elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            if not _is_behind_a_convolution(layer):
+                normalised.append((layer, _own_affine(model.graph, constants, layer)))
+        elif layer.weights:
             for weight in layer.weights:
                 weight.assign(_of_layer(constants, layer, weight.shape, weight.name == "bias"))
     _set_normalisations(classifier, normalised, images)
@@ -82,20 +97,7 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
 
 def _convolutions(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> list[_Convolution]:
     """All convolutions of a file, in its order."""
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-
-    def behind(node: onnx.NodeProto, operation: str, size: int):
-        """The next node, where it alone goes on with a constant for each channel."""
-        following = users.get(node.output[0], [])
-        if len(following) == 1 and following[0].op_type == operation:
-            for name in following[0].input:
-                if name in constants and constants[name].size == size:
-                    return following[0], constants[name].reshape(-1)
-        return node, None
-
+    users = _users(graph)
     found = []
     for node in graph.node:
         if node.op_type != "Conv" or node.input[1] not in constants:
@@ -105,22 +107,88 @@ def _convolutions(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> l
         scale, offset = np.ones(size, np.float32), np.zeros(size, np.float32)
         if len(node.input) > 2:
             offset = constants[node.input[2]]
-        last, factor = behind(node, "Mul", size)
+        last, factor = _behind(node, "Mul", size, users, constants)
         if factor is not None:
             scale, offset = factor, offset * factor
-        last, summand = behind(last, "Add", size)
+        _, summand = _behind(last, "Add", size, users, constants)
         if summand is not None:
             offset = offset + summand
-        found.append(_Convolution(kernel, scale, offset))
+        found.append(_Convolution(scale, offset, kernel, node.input[1]))
     return found
 
 
+def _own_affine(
+    graph: onnx.GraphProto,
+    constants: dict[str, np.ndarray],
+    layer: keras.layers.BatchNormalization,
+) -> _Affine:
+    """Of a normalisation that no convolution could take in, found by its name."""
+    users = _users(graph)
+    named, size = _named_after(layer), layer.moving_mean.shape[0]
+    for node in graph.node:
+        if node.op_type == "Mul" and named.search(node.output[0]):
+            scale = _constant(node, size, constants)
+            _, offset = _behind(node, "Add", size, users, constants)
+            if scale is not None and offset is not None:
+                return _Affine(scale, offset)
+    raise CannotLoad(f"The file has no scale and offset for the layer {layer.name}.")
+
+
+def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Which nodes take a value, by its name."""
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return users
+
+
+def _behind(
+    node: onnx.NodeProto,
+    operation: str,
+    size: int,
+    users: dict[str, list[onnx.NodeProto]],
+    constants: dict[str, np.ndarray],
+) -> tuple[onnx.NodeProto, np.ndarray | None]:
+    """The next node and its constant, where it alone goes on with one for each channel; else the
+    node itself."""
+    following = users.get(node.output[0], [])
+    if len(following) == 1 and following[0].op_type == operation:
+        constant = _constant(following[0], size, constants)
+        if constant is not None:
+            return following[0], constant
+    return node, None
+
+
+def _constant(
+    node: onnx.NodeProto, size: int, constants: dict[str, np.ndarray]
+) -> np.ndarray | None:
+    """What a node takes that is one number for each channel."""
+    for name in node.input:
+        if name in constants and constants[name].size == size:
+            return constants[name].reshape(-1)
+    return None
+
+
+def _named_after(layer: keras.layers.Layer) -> re.Pattern:
+    """Finds a layer's name in those that the conversion gives."""
+    return re.compile(rf"/{re.escape(layer.name)}(_\d+)?/")
+
+
 def _take(convolutions: list[_Convolution], layer: keras.layers.Layer) -> _Convolution:
-    """The first one left that fits the layer: both orders are those of the computation."""
-    for number, found in enumerate(convolutions):
-        if _as_keras(layer, found.kernel).shape == tuple(layer.kernel.shape):
-            return convolutions.pop(number)
-    raise CannotLoad(f"The file has no convolution for the layer {layer.name}.")
+    """The one of the layer's name, where it has one of its own; else the first one left that fits:
+    both orders are those of the computation, but for branches beside each other."""
+    fitting = [
+        number
+        for number, found in enumerate(convolutions)
+        if _as_keras(layer, found.kernel).shape == tuple(layer.kernel.shape)
+    ]
+    if not fitting:
+        raise CannotLoad(f"The file has no convolution for the layer {layer.name}.")
+    named = _named_after(layer)
+    own_name = not AUTOMATIC.fullmatch(layer.name)
+    of_name = [n for n in fitting if own_name and named.search(convolutions[n].name)]
+    return convolutions.pop((of_name or fitting)[0])
 
 
 def _as_keras(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
@@ -135,6 +203,14 @@ def _normalisation_behind(
     if len(following) == 1 and isinstance(following[0], keras.layers.BatchNormalization):
         return following[0]
     return None
+
+
+def _is_behind_a_convolution(layer: keras.layers.BatchNormalization) -> bool:
+    convolution = layer.input._keras_history.operation
+    return (
+        isinstance(convolution, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+        and _normalisation_behind(convolution) is layer
+    )
 
 
 def _set_plain(layer: keras.layers.Layer, found: _Convolution) -> None:
@@ -155,7 +231,7 @@ def _of_layer(
     Args:
         may_be_zero: A bias of zeros leaves no trace in a file.
     """
-    named = re.compile(rf"/{re.escape(layer.name)}(_\d+)?/")
+    named = _named_after(layer)
     size = int(np.prod(shape))
     for name, values in constants.items():
         if named.search(name) and values.size == size and values.dtype == np.float32:
@@ -167,7 +243,7 @@ def _of_layer(
 
 def _set_normalisations(
     classifier: keras.Model,
-    normalised: list[tuple[keras.layers.BatchNormalization, _Convolution]],
+    normalised: list[tuple[keras.layers.BatchNormalization, _Affine]],
     images: np.ndarray,
 ) -> None:
     """Mean and variance from the photos, scale and offset so that the answers stay.
