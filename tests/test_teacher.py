@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def weights(synthetic_data, tmp_path_factory):
+def weights(tiny_backbone, synthetic_data, tmp_path_factory):
     """A folder of models with one of them, "master"."""
-    settings = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
+    settings = "--backbone Tiny --input-size 64 --initial-weights none --epochs 1"
     settings += " --batch-size 8 --title master"
     data = ["--data", str(synthetic_data)]
     with pytest.MonkeyPatch.context() as patch:
