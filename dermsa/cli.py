@@ -388,6 +388,8 @@ def _ensemble(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("dermsa").setLevel(logging.INFO)
     if options.compare:
+        if options.role or options.note or options.weights != "mean":
+            raise ValueError("--compare makes no model: it goes without a role, notes and weights.")
         _print_means(all_means(options.members, options.data), options.json)
         return
     folder = make_ensemble(

@@ -195,6 +195,8 @@ def test_every_choice_of_members_is_compared_on_validation(
     assert main(["ensemble", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[3:]].count("first") == 2
+    assert main(["ensemble", *arguments, "--note", "For nobody."]) == 2
+    assert "--compare makes no model" in capsys.readouterr().err
     assert main(["ensemble", *arguments, "--json"]) == 0
     means = json.loads(capsys.readouterr().out)
     assert sorted(path.name for path in weights.iterdir()) == there

@@ -73,7 +73,8 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
     """
     model = onnx.load_from_string(content)
     constants = weights_of(model.graph)
-    convolutions = _convolutions(model.graph, constants)
+    users = _users(model.graph)
+    convolutions = _convolutions(model.graph, constants, users)
     normalised: list[tuple[keras.layers.BatchNormalization, _Affine]] = []
     for layer in classifier.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | SoftAttention):
@@ -88,16 +89,19 @@ def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> 
                 layer.gamma.assign(_of_layer(constants, layer, layer.gamma.shape))
         elif isinstance(layer, keras.layers.BatchNormalization):
             if not _is_behind_a_convolution(layer):
-                normalised.append((layer, _own_affine(model.graph, constants, layer)))
+                normalised.append((layer, _own_affine(model.graph, constants, users, layer)))
         elif layer.weights:
             for weight in layer.weights:
                 weight.assign(_of_layer(constants, layer, weight.shape, weight.name == "bias"))
     _set_normalisations(classifier, normalised, images)
 
 
-def _convolutions(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> list[_Convolution]:
+def _convolutions(
+    graph: onnx.GraphProto,
+    constants: dict[str, np.ndarray],
+    users: dict[str, list[onnx.NodeProto]],
+) -> list[_Convolution]:
     """All convolutions of a file, in its order."""
-    users = _users(graph)
     found = []
     for node in graph.node:
         if node.op_type != "Conv" or node.input[1] not in constants:
@@ -120,10 +124,10 @@ def _convolutions(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> l
 def _own_affine(
     graph: onnx.GraphProto,
     constants: dict[str, np.ndarray],
+    users: dict[str, list[onnx.NodeProto]],
     layer: keras.layers.BatchNormalization,
 ) -> _Affine:
     """Of a normalisation that no convolution could take in, found by its name."""
-    users = _users(graph)
     named, size = _named_after(layer), layer.moving_mean.shape[0]
     for node in graph.node:
         if node.op_type == "Mul" and named.search(node.output[0]):

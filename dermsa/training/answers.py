@@ -7,17 +7,24 @@ An evaluation (`dermsa.evaluation`) uses none of this; it looks at the image fil
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
 from dermsa.datasets.dataset import Dataset
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import mean_logits
+from dermsa.patient import AgeScale
 from dermsa.training import kept_answers
 from dermsa.training.examples import Examples
 
 BATCH = 32
 PATIENT_EVIDENCE = "patient_evidence"
+
+
+def form_of(sha256: str, views: int, age_scale: AgeScale) -> dict:
+    """What logits depend on besides the photos: the file's hash, the views, how age is scaled."""
+    return {"model.onnx": sha256, "views": views, "age_scale": asdict(age_scale)}
 
 
 def kept_logits(
@@ -26,8 +33,7 @@ def kept_logits(
     """Logits of the given rows, from the cache folder where they were asked for before.
 
     Args:
-        form: All that they depend on besides the photos, as plain data; the number of `views` is
-            among it.
+        form: From `form_of`.
         engine: Of the model's file.
         dataset: Whose rows these are; other photos have other answers.
         examples: The data set at the engine's input size.

@@ -26,7 +26,7 @@ from dermsa.inference.ensemble import log_mean
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
-from dermsa.training.answers import embeddings_of, kept_logits, with_patient
+from dermsa.training.answers import embeddings_of, form_of, kept_logits, with_patient
 from dermsa.training.examples import Examples
 from dermsa.training.export import (
     calibrate,
@@ -331,13 +331,9 @@ class _Asked:
         )
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
-        card = self.model.card
-        form = {
-            "model.onnx": self.model.sha256,
-            "views": card["views"],
-            "age_scale": card["age_scale"],
-        }
-        return kept_logits(form, self.predictor.engine, self.dataset, self.examples, rows)
+        predictor = self.predictor
+        form = form_of(self.model.sha256, predictor.views, predictor.age_scale)
+        return kept_logits(form, predictor.engine, self.dataset, self.examples, rows)
 
     def probabilities(self, rows: np.ndarray) -> np.ndarray:
         return self.predictor.probabilities(self.logits(rows))

@@ -33,7 +33,7 @@ from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
 from dermsa.patient import AgeScale, Patient
 from dermsa.taxonomy import NAMES
-from dermsa.training.answers import embeddings_of, kept_logits, with_patient
+from dermsa.training.answers import embeddings_of, form_of, kept_logits, with_patient
 from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples, rows_of, split_rows, training_age_scale
 from dermsa.training.history import best_row
@@ -238,7 +238,7 @@ def _measure(
     examples = Examples(cache.decoded(dataset, size), patients, dataset.labels())
     engine = Engine(onnx)
     measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
-    form = {"model.onnx": sha256_of(onnx), "views": views, "age_scale": asdict(age_scale)}
+    form = form_of(sha256_of(onnx), views, age_scale)
     validation = kept_logits(form, engine, dataset, examples, rows["validation"])
     settings = calibrate(classes, examples.labels[rows["validation"]], validation)
     settings["novelty"] = novelty_threshold(
