@@ -33,7 +33,7 @@ def photos():
         {"backbone": "MobileNetV3Small", "head": "global_pooling"},
         {"backbone": "MobileNetV2"},
         {"backbone": "EfficientNetLite0"},
-        # Its normalisations stand before the convolutions, and its branches beside each other.
+        # Its normalisations stand before the convolutions.
         {"backbone": "ResNet50V2", "cut": "conv5_block1_preact"},
     ],
     ids=lambda settings: "-".join(settings.values()),

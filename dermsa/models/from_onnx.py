@@ -25,8 +25,6 @@ from dermsa.models.soft_attention import SoftAttention
 from dermsa.models.weight_formats import weights_of
 
 BATCH = 32
-AUTOMATIC = re.compile(r"(depthwise_)?conv2d(_\d+)?")
-"""Names that Keras counts through a process; they say nothing of the layer's place."""
 
 
 class CannotLoad(ValueError):
@@ -51,11 +49,9 @@ class _Convolution(_Affine):
 
     Attributes:
         kernel: `(out, in, height, width)`, as ONNX has it.
-        name: Of the kernel, which the conversion named after the layer.
     """
 
     kernel: np.ndarray
-    name: str
 
 
 def load_served(classifier: keras.Model, content: bytes, images: np.ndarray) -> None:
@@ -117,7 +113,7 @@ def _convolutions(
         _, summand = _behind(last, "Add", size, users, constants)
         if summand is not None:
             offset = offset + summand
-        found.append(_Convolution(scale, offset, kernel, node.input[1]))
+        found.append(_Convolution(scale, offset, kernel))
     return found
 
 
@@ -180,19 +176,11 @@ def _named_after(layer: keras.layers.Layer) -> re.Pattern:
 
 
 def _take(convolutions: list[_Convolution], layer: keras.layers.Layer) -> _Convolution:
-    """The one of the layer's name, where it has one of its own; else the first one left that fits:
-    both orders are those of the computation, but for branches beside each other."""
-    fitting = [
-        number
-        for number, found in enumerate(convolutions)
-        if _as_keras(layer, found.kernel).shape == tuple(layer.kernel.shape)
-    ]
-    if not fitting:
-        raise CannotLoad(f"The file has no convolution for the layer {layer.name}.")
-    named = _named_after(layer)
-    own_name = not AUTOMATIC.fullmatch(layer.name)
-    of_name = [n for n in fitting if own_name and named.search(convolutions[n].name)]
-    return convolutions.pop((of_name or fitting)[0])
+    """The first one left that fits the layer: both orders are those of the computation."""
+    for number, found in enumerate(convolutions):
+        if _as_keras(layer, found.kernel).shape == tuple(layer.kernel.shape):
+            return convolutions.pop(number)
+    raise CannotLoad(f"The file has no convolution for the layer {layer.name}.")
 
 
 def _as_keras(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
