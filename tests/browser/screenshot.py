@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/, the real page and the curves of the models in weights/:
+"""Draws the pictures of docs/, the real page and the curves of the default models in weights/:
 
 python -m tests.browser.screenshot
 """
@@ -14,8 +14,6 @@ from tests.browser.conftest import ROOT, chromium, running_app
 
 SAMPLE = "Melanoma (drawing)"
 SIZE = {"width": 1400, "height": 1250}
-
-
 CURVES = {"width": 1200, "height": 640}
 
 
@@ -33,12 +31,18 @@ def draw_page(browser) -> None:
         page.screenshot(path=ROOT / "docs" / "screenshot.png")
 
 
+def default_networks() -> list[str]:
+    """What answers by default: the fast network, and those that the accurate model is made of."""
+    networks = {}
+    for name in map(store.named, store.ROLES):
+        members = store.read_card(name).get("members")
+        networks |= dict.fromkeys([member["model"] for member in members] if members else [name])
+    return sorted(networks)
+
+
 def draw_curves(browser) -> None:
-    cards = {name: store.read_card(name) for name in store.model_names()}
     metrics = {
-        name: pd.DataFrame(card["training"]["curves"])
-        for name, card in cards.items()
-        if "training" in card
+        name: pd.DataFrame(store.read_card(name)["training"]["curves"]) for name in default_networks()
     }
     figure = training_curves(metrics).update_layout(
         width=CURVES["width"] - 20,
