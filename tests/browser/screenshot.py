@@ -42,7 +42,8 @@ def default_networks() -> list[str]:
 
 def draw_curves(browser) -> None:
     metrics = {
-        name: pd.DataFrame(store.read_card(name)["training"]["curves"]) for name in default_networks()
+        name: pd.DataFrame(store.read_card(name)["training"]["curves"])
+        for name in default_networks()
     }
     figure = training_curves(metrics).update_layout(
         width=CURVES["width"] - 20,
