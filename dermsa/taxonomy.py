@@ -85,3 +85,8 @@ LOCALIZATIONS: tuple[str, ...] = (
     UNKNOWN,
     "upper extremity",
 )
+
+
+def in_sentence(code: str) -> str:
+    """A diagnosis' name as it stands within a sentence."""
+    return NAMES[code][0].lower() + NAMES[code][1:]

@@ -20,7 +20,7 @@ from dermsa.inference.ensemble import AnyPredictor
 from dermsa.inference.explanation import evidence_at_image_size
 from dermsa.patient import Patient
 from dermsa.plots import percent
-from dermsa.taxonomy import MALIGNANT, NAMES, UNKNOWN
+from dermsa.taxonomy import MALIGNANT, NAMES, UNKNOWN, in_sentence
 from ui.frame import run_page
 from ui.inputs import Photo, ask_for_patient, ask_for_photos
 from ui.models import one_at_a_time, opened
@@ -38,6 +38,31 @@ class Overlay(NamedTuple):
     alt: str
     legend: go.Figure
     legend_alt: str
+
+
+class Question(NamedTuple):
+    """What is to be explained: a diagnosis, compared with another or, if None, with all."""
+
+    code: str
+    rival: str | None
+
+    @property
+    def short(self) -> str:
+        return f"{self.code} against {self.rival}" if self.rival else self.code
+
+    @property
+    def title(self) -> str:
+        name = NAMES[self.code]
+        return f"{name} against {in_sentence(self.rival)}" if self.rival else name
+
+    @property
+    def rival_name(self) -> str:
+        return in_sentence(self.rival) if self.rival else "the (geometric) mean of all diagnoses"
+
+    def terms(self, diagnosis: Diagnosis, of_classes: np.ndarray) -> np.ndarray:
+        """What speaks for the diagnosis, of terms `(classes, ...)` of the centred logits."""
+        terms = of_classes[diagnosis.classes.index(self.code)]
+        return terms - of_classes[diagnosis.classes.index(self.rival)] if self.rival else terms
 
 
 class Answer(NamedTuple):
@@ -262,12 +287,12 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
             "mean of several models' probabilities is no sum of evidence."
         )
     photo = diagnosis.photos[number]
-    opacity, scale, code = ask_how_to_explain(diagnosis)
+    opacity, scale, question = ask_how_to_explain(diagnosis)
     overlays = []
     if photo.attention_grid is not None:
         overlays.append(attention_overlay(photo, opacity, scale))
-    if diagnosis.decomposes:
-        overlays.append(evidence_overlay(diagnosis, photo, opacity, code))
+    if question:
+        overlays.append(evidence_overlay(diagnosis, photo, opacity, question))
 
     columns = st.columns(3, gap="small")
     with columns[0]:
@@ -284,7 +309,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
             icon=":material/info:",
         )
     show_downloads(diagnosis, overlays)
-    show_sums(diagnosis, code)
+    show_sums(diagnosis, question)
 
 
 def attention_overlay(photo: PhotoExplanation, opacity: float, scale: str) -> Overlay:
@@ -299,17 +324,20 @@ def attention_overlay(photo: PhotoExplanation, opacity: float, scale: str) -> Ov
 
 
 def evidence_overlay(
-    diagnosis: Diagnosis, photo: PhotoExplanation, opacity: float, code: str
+    diagnosis: Diagnosis, photo: PhotoExplanation, opacity: float, question: Question
 ) -> Overlay:
-    k = diagnosis.classes.index(code)
-    limit = plots.evidence_limit([each.evidence_grid for each in diagnosis.photos])
-    # Of one diagnosis only; `photo.evidence_map` would draw all of them.
-    evidence = evidence_at_image_size(photo.evidence_grid[[k]], photo.crop, photo.rgb.shape[:2])[0]
+    of_photos = [question.terms(diagnosis, each.evidence_grid) for each in diagnosis.photos]
+    # One scale for the photos of a lesion. Each question has its own: what speaks against other
+    # diagnoses is often many times as strong, and would leave this one without colour.
+    limit = plots.evidence_limit(of_photos)
+    # Of one question only; `photo.evidence_map` would draw all diagnoses.
+    grid = question.terms(diagnosis, photo.evidence_grid)
+    evidence = evidence_at_image_size(grid[None], photo.crop, photo.rgb.shape[:2])[0]
     return Overlay(
-        f"Evidence for {code} (PNG)",
-        f"dermsa-evidence-{code}.png",
+        f"Evidence for {question.short} (PNG)",
+        f"dermsa-evidence-{question.short.replace(' ', '-')}.png",
         plots.evidence_overlay(photo.rgb, evidence, opacity, limit),
-        f"The lesion with the evidence for and against {NAMES[code]}.",
+        f"The lesion with the evidence for {question.title} and against it.",
         plots.evidence_legend(limit),
         "Purple is against, orange is for.",
     )
@@ -331,10 +359,10 @@ def ask_which_photo(names: list[str]) -> int:
         )
 
 
-def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, str | None]:
-    """The opacity, the colours, and the diagnosis whose evidence is shown, where there is any."""
-    scale = code = None
-    first, second, third = st.columns(3, gap="small")
+def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, Question | None]:
+    """The opacity, the colours, and the question whose evidence is shown, where there is any."""
+    scale = question = None
+    first, second, third, fourth = st.columns(4, gap="small")
     opacity = first.slider("Opacity of the overlays", 0, 100, 50, 5, "%d %%", key=key("opacity"))
     if diagnosis.photos[0].attention_grid is not None:
         scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
@@ -345,7 +373,16 @@ def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, str | N
             format_func=NAMES.get,
             key=key(f"evidence-{diagnosis.best}"),  # starts at the best when that changes
         )
-    return opacity / 100, scale, code
+        rivals = [diagnosis.classes[k] for k in ranked(diagnosis)]
+        rivals.remove(code)
+        rival = fourth.selectbox(
+            "Compared with",
+            [None, *rivals],
+            format_func=lambda rival: NAMES[rival] if rival else "The mean of all diagnoses",
+            key=key(f"rival-of-{code}"),
+        )
+        question = Question(code, rival)
+    return opacity / 100, scale, question
 
 
 def show_downloads(diagnosis: Diagnosis, overlays: list[Overlay]) -> None:
@@ -367,13 +404,13 @@ def as_json(diagnosis: Diagnosis) -> str:
     return json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False)
 
 
-def show_sums(diagnosis: Diagnosis, code: str | None) -> None:
-    """The exact sum behind one logit, and each patient property's share in all of them."""
+def show_sums(diagnosis: Diagnosis, question: Question | None) -> None:
+    """The exact sum behind one answer, and each patient property's share in all of them."""
     left, right = st.columns(2, gap="medium")
-    if code:
+    if question:
         with left:
-            show_sum(diagnosis, code)
-    with right if code else left:
+            show_sum(diagnosis, question)
+    with right if question else left:
         st.subheader("What the patient adds, in logits", anchor=False)
         known = diagnosis.patient.known()
         if not known:
@@ -393,20 +430,22 @@ def show_sums(diagnosis: Diagnosis, code: str | None) -> None:
         st.caption("Against the same patient with nothing known (Shapley values).")
 
 
-def show_sum(diagnosis: Diagnosis, code: str) -> None:
-    k = diagnosis.classes.index(code)
+def show_sum(diagnosis: Diagnosis, question: Question) -> None:
     bias, image, patient = (
-        float(values[k])
+        float(question.terms(diagnosis, values))
         for values in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence)
     )
-    st.subheader(f"The sum for {NAMES[code]}", anchor=False)
+    st.subheader(f"The sum for {question.title}", anchor=False)
     st.plotly_chart(
-        plots.decomposition_bars(bias, image, patient, code),
+        plots.decomposition_bars(bias, image, patient, question.short),
         config={"displayModeBar": False},
-        alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the logit "
+        alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the sum "
         f"{bias + image + patient:+.2f}.",
     )
-    st.caption("Exact: the network adds these three up. The image's part is the evidence map.")
+    st.caption(
+        "Exact: the network adds these three up. The image's part is the evidence map. "
+        f"Above 0, {in_sentence(question.code)} is more probable than {question.rival_name}."
+    )
 
 
 def property_label(patient: Patient, name: str) -> str:

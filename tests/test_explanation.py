@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from dermsa.evaluation.calibration import softmax
 from dermsa.inference import explanation
 from dermsa.patient import PROPERTIES, AgeScale, Patient
 
@@ -47,6 +48,19 @@ def test_an_unknown_property_has_no_share():
     shares = explanation.shapley_values(np.maximum(vectors @ weights, 0))
     assert np.abs(shares["localization"]).max() == 0
     assert np.abs(shares["age"]).max() > 0
+
+
+def test_what_all_diagnoses_share_explains_nothing():
+    random = np.random.default_rng(0)
+    evidence = random.normal(size=(7, 4, 5))
+    centred = explanation.centred(evidence)
+    np.testing.assert_allclose(centred.mean(axis=0), 0, atol=1e-12)
+    shared = random.normal(scale=10, size=(1, 4, 5))
+    np.testing.assert_allclose(explanation.centred(evidence + shared), centred, atol=1e-12)
+    probabilities = softmax(evidence.sum(axis=(1, 2)))
+    np.testing.assert_allclose(softmax(centred.sum(axis=(1, 2))), probabilities, atol=1e-12)
+    rows = random.normal(size=(8, 7))
+    np.testing.assert_allclose(explanation.centred(rows, axis=1).mean(axis=1), 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 70, 140), (10, 20, 50, 100)])

@@ -9,7 +9,7 @@ import pytest
 
 from dermsa import images
 from dermsa.datasets.synthetic import draw_lesion
-from dermsa.inference import store
+from dermsa.inference import explanation, store
 from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import Predictor
 from dermsa.models.outputs import NoDecomposition
@@ -60,8 +60,10 @@ def test_the_parts_sum_to_the_logits_of_the_network(predictor, lesion):
     seen = images.to_model_input(lesion, predictor.engine.input_size)
     mirrored = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][: predictor.views]
     patients = PATIENT.encode(predictor.age_scale)[None].repeat(len(mirrored), axis=0)
-    logits = predictor.engine(np.stack(mirrored), patients)["logits"]
-    np.testing.assert_allclose(diagnosis.logits, logits.mean(axis=0), atol=1e-4)
+    logits = predictor.engine(np.stack(mirrored), patients)["logits"].mean(axis=0)
+    np.testing.assert_allclose(diagnosis.logits, logits - logits.mean(), atol=1e-4)
+    for terms in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence):
+        assert abs(terms.mean()) < 1e-5  # what all diagnoses share explains nothing
     parts = diagnosis.bias + diagnosis.image_evidence + diagnosis.patient_evidence
     np.testing.assert_allclose(parts, diagnosis.logits, atol=1e-9)
     shares = sum(diagnosis.patient_contributions.values())
@@ -158,9 +160,11 @@ def other(small_models, monkeypatch):
 
 
 def expected_logits(predictor, lesion, patient):
+    """Of the network itself, less their mean."""
     seen = images.to_model_input(lesion, predictor.engine.input_size)
     both = np.stack([seen, seen[:, ::-1]])  # these models look at two views
-    return predictor.engine(both, patient.encode(predictor.age_scale)[None])["logits"].mean(axis=0)
+    logits = predictor.engine(both, patient.encode(predictor.age_scale)[None])["logits"]
+    return explanation.centred(logits.mean(axis=0))
 
 
 @pytest.mark.parametrize("name", ["dense512", "pooled", "benign"])

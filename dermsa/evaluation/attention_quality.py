@@ -13,7 +13,8 @@ map is measured on all test photos with a lesion mask:
 - agreement: the rank correlation of two kinds of map over the positions of a photo.
 
 Maps are the served ones, averaged over the views; those that belong to a diagnosis are of the
-diagnosis that the network gives, and of them what speaks for it (above 0).
+diagnosis that the network gives, and of them what speaks for it (above 0): evidence as the app
+shows it, centred over the diagnoses; Grad-CAM of the plain logit, as its authors define it.
 
 `centre` is no explanation but a yardstick: a blob in the middle of every photo, where
 photographers put lesions. A map that is no better than that has told nothing.
@@ -357,7 +358,8 @@ class _Mapper:
                 shape = out["attention_map"].shape[1:]
                 attention = attention + views.back(out["attention_map"], view)
             if self.predictor.decomposes:
-                evidence = evidence + views.back(_at_features(out["evidence_map"], shape), view)
+                of_view = explanation.centred(out["evidence_map"], axis=1)
+                evidence = evidence + views.back(_at_features(of_view, shape), view)
             if self.grad_cam is not None:
                 of_view = self.grad_cam(seen, patients, ("evidence_map",))["evidence_map"]
                 cam = cam + views.back(_at_features(of_view, shape), view)

@@ -117,8 +117,10 @@ class Diagnosis:
 
     All arrays over classes are in the order of `classes`. Before the temperature,
     `logits = bias + image_evidence + patient_evidence` holds exactly where the network
-    `decomposes`; elsewhere these three are None. An ensemble has no such sum: logits, their parts
-    and the maps of its answer are those of the member `explained_by`.
+    `decomposes`; elsewhere these three are None. All four are `explanation.centred`: their mean
+    over the classes is 0, for what all classes share changes no probability. An ensemble has no
+    such sum: logits, their parts and the maps of its answer are those of the member
+    `explained_by`.
 
     Attributes:
         classes: Codes of the diagnoses.

@@ -18,6 +18,21 @@ SUBSETS: tuple[tuple[str, ...], ...] = tuple(
 """All sets of known properties, from none to all three."""
 
 
+def centred(terms: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Terms of the logits, less their mean over the classes.
+
+    Softmax sees nothing but the differences between logits: a term that all classes share cancels
+    out, however large it is. What is left speaks for or against a diagnosis compared with the
+    mean of all, and gives the same probabilities. Where a photo moves all logits down together,
+    evidence that is not centred speaks against the very diagnosis that it decides for.
+
+    Args:
+        terms: Logits, or what adds up to them.
+        axis: That of the classes.
+    """
+    return terms - terms.mean(axis=axis, keepdims=True)
+
+
 def counterfactual_vectors(patient: Patient, age_scale: AgeScale) -> np.ndarray:
     """The patient with every subset of the properties known, float32 `(8, 21)`."""
     vectors = []

@@ -69,6 +69,7 @@ class Predictor(Answering):
         else:
             terms = {}
             logits = np.mean([out["logits"] for _, out in answers], axis=0, dtype=np.float64)
+            logits = explanation.centred(logits, axis=1)
         probabilities = self.probabilities(logits)
         return Diagnosis(
             **self.decision(probabilities[-1]),
@@ -136,13 +137,14 @@ class Predictor(Answering):
     def _terms(
         self, photos: tuple[PhotoExplanation, ...], patient_evidence: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """What the logits are the sum of, float64; the patient's part `(8, classes)`."""
+        """What the centred logits are the sum of, float64; the patient's part `(8, classes)`."""
+        bias = np.array([self.model.card["bias"][code] for code in self.classes])
         return {
-            "bias": np.array([self.model.card["bias"][code] for code in self.classes]),
+            "bias": explanation.centred(bias),
             "image_evidence": sum(
                 photo.evidence_grid.sum(axis=(1, 2), dtype=np.float64) for photo in photos
             ),
-            "patient_evidence": patient_evidence.astype(np.float64),
+            "patient_evidence": explanation.centred(patient_evidence.astype(np.float64), axis=1),
         }
 
     def _novelty(self, embedding: np.ndarray) -> Novelty | None:
@@ -172,8 +174,8 @@ def _attention(out: dict[str, np.ndarray], view: int) -> np.ndarray:
 
 
 def _evidence(out: dict[str, np.ndarray], view: int) -> np.ndarray:
-    """The evidence of one view, at the feature map's size, laid back on the photo."""
-    evidence = out["evidence_map"][0]
+    """The centred evidence of one view, at the feature map's size, laid back on the photo."""
+    evidence = explanation.centred(out["evidence_map"][0])
     if "attention_map" in out:  # soft attention's head pools the feature map, no other does
         evidence = explanation.unpool(evidence, out["attention_map"].shape[1:])
     return views.back(evidence, view)

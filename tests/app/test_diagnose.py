@@ -188,6 +188,12 @@ def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
     assert not page.exception
     assert "The sum for Vascular lesion" in headings(page)
     assert probabilities(page) == before
+    rival = next(box for box in page.selectbox if box.label == "Compared with")
+    assert "Vascular lesion" not in rival.options
+    rival.set_value("nv").run()
+    assert not page.exception
+    assert "The sum for Vascular lesion against melanocytic nevus" in headings(page)
+    assert any("more probable than melanocytic nevus" in said.value for said in page.caption)
 
 
 def test_camera_photo_gets_an_answer(page, lesion):

@@ -61,9 +61,9 @@ def show_maps(
         key=f"evidence-{key}-{likely}",
     )
     grids = [
-        one.photos[0].evidence_grid
+        one.photos[0].evidence_grid[one.classes.index(code)]
         for one in diagnoses.values()
-        if one.photos[0].evidence_grid is not None
+        if one.photos[0].evidence_grid is not None and code in one.classes
     ]
     limit = plots.evidence_limit(grids)
     rgb = next(iter(diagnoses.values())).photos[0].rgb
