@@ -25,7 +25,8 @@ TEXT_COLOUR = "#16222e"
 HATCH = {"shape": "/", "fillmode": "overlay", "fgcolor": "white"}
 MALIGNANT_SIGN = "▲"
 FONT_SIZE = 15
-PERCENT_TICKS = {"tickvals": [0, 25, 50, 75, 100], "ticktext": ["0", "25", "50", "75", "100 %"]}
+# So few that they find room beside long names on a telephone.
+PERCENT_TICKS = {"tickvals": [0, 50, 100], "ticktext": ["0", "50", "100 %"], "tickangle": 0}
 
 COLOUR_SCALES: tuple[str, ...] = ("Viridis", "Cividis", "Magma")
 # Purple speaks against a diagnosis, orange for it.

@@ -431,9 +431,16 @@ def show_sums(diagnosis: Diagnosis, question: Question | None) -> None:
 
 
 def show_sum(diagnosis: Diagnosis, question: Question) -> None:
+    # The same shares as in the table beside it: an unknown patient has none, and what the
+    # network says where nothing is known of anybody belongs to the bias.
+    known = sum(diagnosis.patient_contributions.values())
     bias, image, patient = (
         float(question.terms(diagnosis, values))
-        for values in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence)
+        for values in (
+            diagnosis.bias + diagnosis.patient_evidence - known,
+            diagnosis.image_evidence,
+            known,
+        )
     )
     st.subheader(f"The sum for {question.title}", anchor=False)
     st.plotly_chart(
@@ -443,8 +450,9 @@ def show_sum(diagnosis: Diagnosis, question: Question) -> None:
         f"{bias + image + patient:+.2f}.",
     )
     st.caption(
-        "Exact: the network adds these three up. The image's part is the evidence map. "
-        f"Above 0, {in_sentence(question.code)} is more probable than {question.rival_name}."
+        "Exact: the network adds these three up. The bias is that of an unknown patient, the "
+        f"image's part is the evidence map. Above 0, {in_sentence(question.code)} is more probable "
+        f"than {question.rival_name}."
     )
 
 

@@ -35,6 +35,13 @@ def probabilities(page: AppTest) -> dict[str, str]:
     return dict(zip(table["Diagnosis"], table["Probability"], strict=True))
 
 
+def the_sum(page: AppTest) -> list[float]:
+    """Bias, image, patient, and what they add up to, as drawn."""
+    figures = [json.loads(chart.proto.spec) for chart in page.get("plotly_chart")]
+    (bars,) = (data for one in figures for data in one["data"] if data["type"] == "waterfall")
+    return bars["x"]
+
+
 def errors(page: AppTest) -> list[str]:
     assert not page.exception
     return [error.value for error in page.error]
@@ -98,6 +105,18 @@ def test_unknown_patient_moves_nothing(page, lesion):
     upload(page, ("lesion.jpg", lesion))
     assert any("unknown, so none of them" in info.value for info in page.info)
     assert "If less were known of the patient" not in headings(page)
+
+
+def test_an_unknown_patient_adds_nothing_to_the_sum_and_a_known_one_the_shares(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    bias, image, patient, total = the_sum(page)
+    assert patient == 0 and total == pytest.approx(bias + image, abs=1e-6)
+    widget(page, "text_input", "age").set_value("62").run()
+    known = the_sum(page)
+    diagnosis = open_predictor().diagnose([lesion], Patient(62))
+    k = diagnosis.classes.index(diagnosis.best)
+    assert known[2] == pytest.approx(diagnosis.patient_contributions["age"][k], abs=1e-6) != 0
+    assert known[3] == pytest.approx(diagnosis.logits[k], abs=1e-6)
 
 
 def test_known_patient_shows_what_would_change(page, lesion):
