@@ -13,6 +13,8 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dermsa import images, plots
+from dermsa.evaluation import record
+from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.metrics import METRICS
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
@@ -32,6 +34,7 @@ CLASS_FIGURES = ("recall", "specificity", "roc_auc")
 class Overlay(NamedTuple):
     """A map laid over the photo, with its legend and the name it is saved under."""
 
+    kind: str  # a key of `attention_quality.KINDS`
     title: str
     file_name: str
     picture: np.ndarray
@@ -288,6 +291,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
         )
     photo = diagnosis.photos[number]
     opacity, scale, question = ask_how_to_explain(diagnosis)
+    quality = map_quality(diagnosis)
     overlays = []
     if photo.attention_grid is not None:
         overlays.append(attention_overlay(photo, opacity, scale))
@@ -302,6 +306,8 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
         with column:
             st.image(overlay.picture, width="stretch", alt=overlay.alt)
             st.plotly_chart(overlay.legend, config={"staticPlot": True}, alt=overlay.legend_alt)
+            if measured := how_good(quality, overlay.kind):
+                st.caption(measured)
     if not diagnosis.decomposes:
         st.info(
             "There is no evidence map: layers that are not linear lie between this model's "
@@ -312,8 +318,31 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     show_sums(diagnosis, question)
 
 
+def map_quality(diagnosis: Diagnosis) -> AttentionQuality | None:
+    """What was measured of the maps that are shown; None where nothing was."""
+    try:
+        quality = record.map_quality(store.weights_folder() / diagnosis.model)
+    except record.EvaluationError:
+        return None
+    shown = diagnosis.explained_by or diagnosis.model
+    return quality if quality and quality.network == shown else None
+
+
+def how_good(quality: AttentionQuality | None, kind: str) -> str:
+    """How far a kind of map may be trusted, in a sentence; "" where that was not measured."""
+    maps = quality and quality.of(kind)
+    if not maps or not np.isfinite(maps.measures["pointing"].low):
+        return ""
+    pointing = maps.measures["pointing"]
+    return (
+        f"On test photos its highest point lay on the lesion in {percent(pointing.value)} "
+        f"(95 % interval {percent(pointing.low)} to {percent(pointing.high)}, n = {pointing.n:,})."
+    )
+
+
 def attention_overlay(photo: PhotoExplanation, opacity: float, scale: str) -> Overlay:
     return Overlay(
+        "soft_attention",
         "Attention (PNG)",
         "dermsa-attention.png",
         plots.attention_overlay(photo.rgb, photo.attention_map, opacity, scale, photo.crop),
@@ -334,6 +363,7 @@ def evidence_overlay(
     grid = question.terms(diagnosis, photo.evidence_grid)
     evidence = evidence_at_image_size(grid[None], photo.crop, photo.rgb.shape[:2])[0]
     return Overlay(
+        "evidence",
         f"Evidence for {question.short} (PNG)",
         f"dermsa-evidence-{question.short.replace(' ', '-')}.png",
         plots.evidence_overlay(photo.rgb, evidence, opacity, limit),

@@ -275,6 +275,23 @@ def load(folder: Path) -> Evaluation:
         ) from None
 
 
+def map_quality(folder: Path) -> AttentionQuality | None:
+    """How good a model's maps are, without reading the rest of its evaluation.
+
+    Returns:
+        None where that was not measured.
+
+    Raises:
+        EvaluationError: See `load`.
+    """
+    about = _read_json(folder)
+    _check_fresh(folder, about, _remedy(about["kind"], folder.name))
+    try:
+        return AttentionQuality.from_dict(about["attention"]) if about["attention"] else None
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(f"{folder / EVALUATION} is of another version ({error}).") from None
+
+
 def read_predictions(
     path: Path, classes: Sequence[str] | None = None, malignant: Collection[str] = ()
 ) -> tuple[Predictions, pd.DataFrame]:

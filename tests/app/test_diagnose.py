@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dermsa.evaluation import record
 from dermsa.inference import store
 from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
@@ -215,6 +216,16 @@ def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
     assert any("more probable than melanocytic nevus" in said.value for said in page.caption)
 
 
+def test_how_good_the_maps_are_stands_below_them(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    model = store.default_model()
+    quality = record.load(store.weights_folder() / model).attention
+    for kind in ("soft_attention", "evidence"):
+        pointing = quality.of(kind).measures["pointing"]
+        sentence = f"on the lesion in {percent(pointing.value)}"
+        assert any(sentence in caption.value for caption in page.caption)
+
+
 def test_camera_photo_gets_an_answer(page, lesion):
     widget(page, "segmented_control", "source").set_value("camera").run()
     page.camera_input[0].set_value(("photo.jpg", lesion, "image/jpeg")).run()
@@ -258,6 +269,15 @@ def test_damaged_model_gets_one_sentence_and_another_can_be_chosen(own_weights, 
     widget(page, "selectbox", "model").set_value("b-whole").run()
     assert not any(said in sentence for sentence in errors(page))
     assert "Diagnosis" in headings(page)
+
+
+def test_maps_that_were_not_measured_are_shown_without_a_word_of_it(own_weights, lesion):
+    for evaluation in own_weights.glob("*/evaluation.json"):
+        evaluation.unlink()
+    page = AppTest.from_file("../../app.py", default_timeout=60).run()
+    upload(page, ("lesion.jpg", lesion))
+    assert not page.exception and "What the model saw" in headings(page)
+    assert not any("highest point" in caption.value for caption in page.caption)
 
 
 def test_no_model_at_all_gets_one_sentence(tmp_path, monkeypatch):
