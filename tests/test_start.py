@@ -1,5 +1,7 @@
 """Where a training starts from: all logits at 0, or as Keras starts its layers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +96,28 @@ def test_each_place_weighs_less_where_there_are_more():
     same = np.broadcast_to(kernel[:1, :1], kernel.shape)
     larger = start._resized(keras.Variable(same), (6, 9, 5, 7))
     np.testing.assert_allclose(np.sum(larger, (0, 1)), same.sum((0, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_patient_branch_comes_in_without_a_say_and_learns(monkeypatch, head):
+    monkeypatch.setattr(start.splits, "read_split", lambda path: type("Split", (), {"sha256": ""}))
+    alone = ClassifierConfig("Tiny", head=head, patient_branch="none", input_size=SIZE)
+    first = create_run(TrainingConfig(alone, initial_weights="none"))
+    trained = build_classifier(alone)
+    trained.save_weights(first.best_weights)
+    for branch in ("dense4096", "gessert"):
+        both = dataclasses.replace(alone, patient_branch=branch)
+        config = TrainingConfig(both, start_from=first.id)
+        classifier = starting_classifier(create_run(config), config, None)
+        expected = answers(trained)["logits"]
+        np.testing.assert_allclose(answers(classifier)["logits"], expected, atol=1e-5)
+        assert len(classifier.weights) > len(trained.weights)
+        model = keras.Model(classifier.input, classifier.output["logits"])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        patients = np.random.default_rng(0).random((4, 21))
+        model.train_on_batch([np.zeros((4, *SIZE, 3)), patients], np.arange(4))
+        last = next(w for w in classifier.weights if w.path.split("/")[0] in start.PATIENT_TERMS)
+        assert np.abs(last.numpy()).max() > 0
 
 
 def test_what_belongs_to_a_size_does_not_go_on_with_another(monkeypatch):

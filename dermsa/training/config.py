@@ -71,7 +71,8 @@ class TrainingConfig:
     start_from: str = setting(
         "",
         "a run or a model in weights/, on the same split, whose weights to start from, instead of "
-        "initial_weights (second stage); the photos may have another size",
+        "initial_weights (second stage); the photos may have another size, and where it has no "
+        "patient branch, one may come in",
     )
     last_layer: str = setting("zeros", "how the layer of the logits starts", LAST_LAYER)
     loss: str = setting("cross_entropy", "what is minimised", LOSSES)

@@ -30,6 +30,9 @@ SAME = 1e-3
 LOGIT_TERMS = ("evidence_map", "patient_evidence", "image_logits", "patient_logits", "logits")
 """The layers whose answers are the logits or add up to them."""
 
+PATIENT_TERMS = ("patient_evidence", "patient_logits", "joint_patient")
+"""The layers whose answers are what the patient adds to a sum."""
+
 EVIDENCE_KERNEL = "evidence_map/kernel"
 """The weights that see each position of the feature map apart."""
 
@@ -56,7 +59,7 @@ def starting_classifier(
         return _as_served(run, config, images)
     first = find_run(config.start_from)
     trained = first.config().classifier
-    if not _differ_in_size_alone(trained, config.classifier):
+    if not _can_start(trained, config.classifier):
         raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
     if splits.read_split(first.split).sha256 != splits.read_split(run.split).sha256:
         raise RunError(
@@ -64,26 +67,37 @@ def starting_classifier(
         )
     classifier = build_classifier(trained)
     classifier.load_weights(first.best_weights)
-    return _of_size(classifier, config)
+    return _carried_over(classifier, trained, config)
 
 
-def _differ_in_size_alone(one: ClassifierConfig, other: ClassifierConfig) -> bool:
-    return dataclasses.replace(one, input_size=other.input_size) == other
+def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
+    """Whether they differ in the size of photos, or a patient branch comes in, and else agree."""
+    agreeing = dataclasses.replace(trained, input_size=wanted.input_size)
+    if trained.patient_branch == "none":
+        agreeing = dataclasses.replace(agreeing, patient_branch=wanted.patient_branch)
+    return agreeing == wanted
 
 
-def _of_size(classifier: keras.Model, config: TrainingConfig) -> keras.Model:
-    """The classifier for photos of the run's size.
+def _carried_over(
+    classifier: keras.Model, trained: ClassifierConfig, config: TrainingConfig
+) -> keras.Model:
+    """The classifier for photos of the run's size, and with the run's patient branch.
 
     Convolutions have the same weights at any size, so that a training can go on with larger
     photos than it began with (Touvron et al. 2019, arXiv:1906.06423; Tan and Le 2021,
     arXiv:2104.00298). What weighs each position apart is resized, so that the logits stay about
-    the same.
+    the same. A patient branch that comes in (a second stage) has no say at first.
     """
-    if classifier.inputs[0].shape[1:3] == config.classifier.input_size:
+    if trained == config.classifier:
         return classifier
-    resized = build_classifier(config.classifier)
-    for ours, theirs in zip(resized.weights, classifier.weights, strict=True):
-        if ours.shape == theirs.shape:
+    started = build_classifier(config.classifier)
+    weights = {weight.path: weight for weight in classifier.weights}
+    for ours in started.weights:
+        theirs = weights.get(ours.path)
+        if theirs is None:  # of a patient branch that the start does not have
+            if ours.path.split("/")[0] in PATIENT_TERMS:
+                ours.assign(keras.ops.zeros(ours.shape))
+        elif ours.shape == theirs.shape:
             ours.assign(theirs)
         elif ours.path == EVIDENCE_KERNEL:
             ours.assign(_resized(theirs, ours.shape))
@@ -92,7 +106,7 @@ def _of_size(classifier: keras.Model, config: TrainingConfig) -> keras.Model:
                 f"{config.start_from} has weights that belong to its size of photos "
                 f"({ours.path}): it cannot be the start of a training with another size."
             )
-    return resized
+    return started
 
 
 def _resized(kernel: keras.Variable, shape: tuple[int, ...]) -> keras.KerasTensor:
@@ -119,7 +133,7 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
     if model.members:
         raise RunError(f"{model.name} is an ensemble: name one of its members as the start.")
     trained = ShippedTraining(model.name, model.card).classifier()
-    if not _differ_in_size_alone(trained, config.classifier):
+    if not _can_start(trained, config.classifier):
         raise RunError(f"The model {model.name} is another classifier: it cannot be the start.")
     if model.card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
         raise RunError(
@@ -140,7 +154,7 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
             f"differ by {off:.2g}. Start from a run of this classifier instead."
         )
     log.info("Starting from the model %s, file %s.", model.name, model.sha256)
-    return _of_size(classifier, config)
+    return _carried_over(classifier, trained, config)
 
 
 def _new_classifier(config: TrainingConfig, data: Path | None) -> keras.Model:
