@@ -149,6 +149,8 @@ def _models(options: argparse.Namespace) -> None:
         said = [record.open_source(name).predictions for name in measured]
         print("\nWith all diagnoses weighed alike, of the models that were evaluated:\n")
         print(model_tables.alike(cards, said))
+        print("\nWith the class weights of the training taken back:\n")
+        print(model_tables.unweighted(cards, said))
         return
     buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()
     if options.json:

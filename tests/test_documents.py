@@ -21,7 +21,11 @@ def test_the_tables_of_the_models_are_those_of_their_cards():
     cards = [store.read_card(name) for name in store.model_names()]
     said = [record.open_source(card["name"]).predictions for card in cards]
     document = (DOCS / "models.md").read_text(encoding="utf-8")
-    for tables in (model_tables.markdown(cards), model_tables.alike(cards, said)):
+    for tables in (
+        model_tables.markdown(cards),
+        model_tables.alike(cards, said),
+        model_tables.unweighted(cards, said),
+    ):
         assert tables in document, "python -m dermsa models --tables"
 
 

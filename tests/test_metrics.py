@@ -389,17 +389,17 @@ def test_probabilities_in_half_precision_are_accepted():
 
 def test_weighed_alike_a_rare_class_needs_less():
     answers = Predictions([1, 0, 0], [[0.8, 0.2], [0.9, 0.1], [0.6, 0.4]], ("common", "rare"))
-    alike = answers.as_if_equally_frequent([9, 1])
+    alike = answers.divided_by([9, 1])
     # 0.8/9 to 0.2/1 is 4 to 9; 0.9/9 to 0.1/1 is 1 to 1, a tie that the first class wins.
     np.testing.assert_allclose(alike.probabilities[:2], [[4 / 13, 9 / 13], [0.5, 0.5]])
     assert alike.predicted.tolist() == [1, 0, 1]
     assert metrics.macro_recall(answers) == 0.5 and metrics.macro_recall(alike) == 0.75
-    same = answers.as_if_equally_frequent([2, 2])
+    same = answers.divided_by([2, 2])
     np.testing.assert_allclose(same.probabilities, answers.probabilities)
 
 
-@pytest.mark.parametrize("shares", [[1], [1, 2, 3], [1, 0], [1, np.nan]])
-def test_shares_are_one_positive_number_per_class(shares):
+@pytest.mark.parametrize("numbers", [[1], [1, 2, 3], [1, 0], [1, np.nan]])
+def test_a_divisor_is_one_positive_number_per_class(numbers):
     answers = Predictions([0], [[0.5, 0.5]], ("a", "b"))
-    with pytest.raises(ValueError, match="Expected 2 positive shares"):
-        answers.as_if_equally_frequent(shares)
+    with pytest.raises(ValueError, match="Expected 2 positive numbers"):
+        answers.divided_by(numbers)

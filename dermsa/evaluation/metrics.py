@@ -98,26 +98,22 @@ class Predictions:
             weights=self.weights[..., chosen],
         )
 
-    def as_if_equally_frequent(self, shares: np.ndarray) -> Predictions:
-        """The same cases, answered as if every class were equally frequent.
-
-        For calibrated probabilities the decision that maximises the mean recall is Bayes' with
-        equal priors: each probability divided by its class's share (Saerens, Latinne and
-        Decaestecker 2002, eq. 2.4). It names rare classes more often and is right less often.
+    def divided_by(self, numbers: np.ndarray) -> Predictions:
+        """The same cases, each probability divided by a number of its class, and made to sum to 1.
 
         Args:
-            shares: float (c,), > 0: how frequent the classes were in training, in any unit.
+            numbers: float (c,), > 0, in any unit.
 
         Raises:
-            ValueError: Not so many shares, or not all positive.
+            ValueError: Not so many numbers, or not all positive.
         """
-        shares = np.asarray(shares, dtype=np.float64)
-        if shares.shape != (len(self.classes),) or not (shares > 0).all():
+        numbers = np.asarray(numbers, dtype=np.float64)
+        if numbers.shape != (len(self.classes),) or not (numbers > 0).all():
             raise ValueError(
-                f"Expected {len(self.classes)} positive shares, one per class. Received: {shares}"
+                f"Expected {len(self.classes)} positive numbers, one per class. Received: {numbers}"
             )
-        weighed = self.probabilities / shares
-        return replace(self, probabilities=weighed / weighed.sum(axis=1, keepdims=True))
+        divided = self.probabilities / numbers
+        return replace(self, probabilities=divided / divided.sum(axis=1, keepdims=True))
 
     @cached_property
     def predicted(self) -> np.ndarray:

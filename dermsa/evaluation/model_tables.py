@@ -1,12 +1,19 @@
-"""The trained models side by side, as tables of a document: what their cards say, and how they
-decide where all diagnoses count alike.
+"""The trained models side by side, as tables of a document: what their cards say, how they decide
+where all diagnoses count alike, and what the weights of the training make of their answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dermsa.evaluation.metrics import Predictions, accuracy, macro_recall
+from dermsa.class_weights import class_weights
+from dermsa.evaluation.metrics import (
+    Predictions,
+    accuracy,
+    expected_calibration_error,
+    log_loss,
+    macro_recall,
+)
 from dermsa.evaluation.statistics import Interval, bootstrap_interval
 
 FIGURES = (
@@ -41,6 +48,10 @@ def markdown(cards: Sequence[Mapping]) -> str:
 def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
     """Test figures of the decision that weighs all diagnoses alike; nothing in it is fitted.
 
+    For calibrated probabilities the decision that maximises the mean recall is Bayes' with equal
+    priors: each probability divided by its class's share (Saerens, Latinne and Decaestecker 2002,
+    eq. 2.4). It names rare classes more often and is right less often.
+
     Args:
         cards: As in `markdown`.
         predictions: Of each on the test part, in the same order.
@@ -48,8 +59,40 @@ def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
     rows = [["Model", "Macro recall", "Accuracy"]]
     for card, said in zip(cards, predictions, strict=True):
         trained = card["data"]["parts"]["train"]["by_class"]
-        equal = said.as_if_equally_frequent([trained[code] for code in said.classes])
+        equal = said.divided_by([trained[code] for code in said.classes])
         intervals = [bootstrap_interval(metric, equal) for metric in (macro_recall, accuracy)]
+        rows.append([card["name"], *(interval.words for interval in intervals)])
+    return _table(rows)
+
+
+def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
+    """Test figures with the class weights of the training taken back; nothing in it is fitted.
+
+    A network that fits weighted labels as well as can be says w_k p_k instead of p_k, up to a
+    factor: so each probability is divided by the weight of its diagnosis. Models without weights
+    are left out, and ensembles of members with different ones.
+
+    Args:
+        cards, predictions: As in `alike`.
+    """
+    configs = {
+        card["name"]: card["training"]["config"]["class_weights"]
+        for card in cards
+        if "training" in card
+    }
+    columns = (log_loss, expected_calibration_error, accuracy, macro_recall)
+    rows = [["Model", "Log loss as it is", "Log loss", "Calibration error", "Accuracy"]]
+    rows[0].append("Macro recall")
+    for card, said in zip(cards, predictions, strict=True):
+        members = [member["model"] for member in card.get("members", [])] or [card["name"]]
+        kinds = {configs.get(name, "none") for name in members}
+        if len(kinds) > 1 or kinds == {"none"}:
+            continue
+        trained = card["data"]["parts"]["train"]["by_class"]
+        weights = class_weights(kinds.pop(), [trained[code] for code in said.classes])
+        divided = said.divided_by(weights)
+        intervals = [bootstrap_interval(log_loss, said)]
+        intervals += [bootstrap_interval(metric, divided) for metric in columns]
         rows.append([card["name"], *(interval.words for interval in intervals)])
     return _table(rows)
 
