@@ -10,7 +10,7 @@ import pytest
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference import store
 from dermsa.plots import percent
-from dermsa.taxonomy import HAM10000_CLASSES
+from dermsa.taxonomy import HAM10000_CLASSES, NAMES, in_sentence
 from tests.browser.conftest import settle
 
 pytestmark = pytest.mark.browser
@@ -34,6 +34,10 @@ def upload(page, path) -> None:
 
 def choose(page, label: str, option: str) -> None:
     box = page.get_by_role("combobox", name=re.compile(label))
+    # A list closes when the page is scrolled, and a click on what is out of sight scrolls to it
+    # and opens the list at once, which no person does.
+    box.evaluate("box => box.scrollIntoView({block: 'center'})")
+    settle(page)
     box.click()
     page.get_by_role("option", name=option, exact=True).click()
 
@@ -89,8 +93,24 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
     assert overlays(page)[0] == photo
     assert overlays(page)[2] != evidence
 
+    # Another diagnosis has other evidence and another sum; the answer stays.
+    attention, evidence = overlays(page)[1:]
+    other = next(code for code in HAM10000_CLASSES if code != result["diagnosis"])
+    choose(page, "Evidence for", NAMES[other])
+    page.get_by_text(f"The sum for {NAMES[other]}").wait_for()
+    settle(page)
+    assert overlays(page)[1] == attention
+    assert overlays(page)[2] != evidence
+
+    # So has the comparison of two diagnoses.
+    evidence, rival = overlays(page)[2], result["diagnosis"]
+    choose(page, "Compared with", NAMES[rival])
+    page.get_by_text(f"The sum for {NAMES[other]} against {in_sentence(rival)}").wait_for()
+    settle(page)
+    assert overlays(page)[2] != evidence
+
     with page.expect_download() as download:
-        page.get_by_role("button", name=f"Evidence for {result['diagnosis']} (PNG)").click()
+        page.get_by_role("button", name=f"Evidence for {other} against {rival} (PNG)").click()
     download.value.save_as(tmp_path / "evidence.png")
     picture = cv2.imdecode(np.fromfile(tmp_path / "evidence.png", np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (450, 600, 3)
