@@ -85,7 +85,10 @@ def evidence_overlay(
     _check_map(rgb, evidence)
     share = np.clip(evidence / max(limit, 1e-9), -1, 1)
     painted = _table(DIVERGING)[np.round((share + 1) * 127.5).astype(np.uint8)]
-    weight = (opacity * np.sqrt(np.abs(share)))[..., None].astype(np.float32)
+    # Weak evidence shall be seen, and where it changes sides there shall be no sharp line, which
+    # could be taken for one of the lesion.
+    strength = np.abs(share) * (2 - np.abs(share))
+    weight = (opacity * strength)[..., None].astype(np.float32)
     return np.round(rgb + weight * (painted.astype(np.float32) - rgb)).astype(np.uint8)
 
 

@@ -34,7 +34,7 @@ CLASS_FIGURES = ("recall", "specificity", "roc_auc")
 class Overlay(NamedTuple):
     """A map laid over the photo, with its legend and the name it is saved under."""
 
-    kind: str  # a key of `attention_quality.KINDS`
+    kind: str | None  # a key of `attention_quality.KINDS`; None where nothing like it was measured
     title: str
     file_name: str
     picture: np.ndarray
@@ -306,7 +306,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
         with column:
             st.image(overlay.picture, width="stretch", alt=overlay.alt)
             st.plotly_chart(overlay.legend, config={"staticPlot": True}, alt=overlay.legend_alt)
-            if measured := how_good(quality, overlay.kind):
+            if overlay.kind and (measured := how_good(quality, overlay.kind)):
                 st.caption(measured)
     if not diagnosis.decomposes:
         st.info(
@@ -363,7 +363,7 @@ def evidence_overlay(
     grid = question.terms(diagnosis, photo.evidence_grid)
     evidence = evidence_at_image_size(grid[None], photo.crop, photo.rgb.shape[:2])[0]
     return Overlay(
-        "evidence",
+        None if question.rival else "evidence",
         f"Evidence for {question.short} (PNG)",
         f"dermsa-evidence-{question.short.replace(' ', '-')}.png",
         plots.evidence_overlay(photo.rgb, evidence, opacity, limit),
@@ -479,10 +479,12 @@ def show_sum(diagnosis: Diagnosis, question: Question) -> None:
         alt=f"Bias {bias:+.2f}, image {image:+.2f} and patient {patient:+.2f} make the sum "
         f"{bias + image + patient:+.2f}.",
     )
+    # Other members of an ensemble may see it otherwise.
+    network = f" to {diagnosis.explained_by}" if diagnosis.explained_by else ""
     st.caption(
         "Exact: the network adds these three up. The bias is that of an unknown patient, the "
         f"image's part is the evidence map. Above 0, {in_sentence(question.code)} is more probable "
-        f"than {question.rival_name}."
+        f"than {question.rival_name}{network}."
     )
 
 

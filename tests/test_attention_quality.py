@@ -107,6 +107,16 @@ def measured():
     )  # fmt: skip
 
 
+def test_the_evidence_that_is_measured_is_the_one_that_is_shown():
+    predictor = Predictor("MobileNetV3Small")
+    rgb, _ = draw_lesion("bkl", 7)
+    patients = Patient().encode(predictor.age_scale)[None]
+    grids, (diagnosis,) = quality._Mapper(predictor)(predictor.seen(rgb)[None], patients)
+    (photo,) = predictor.diagnose([rgb]).photos
+    shown = np.maximum(photo.evidence_grid[diagnosis], 0)
+    np.testing.assert_allclose(grids["evidence"][0] / predictor.views, shown, atol=1e-5)
+
+
 def test_every_kind_of_map_is_measured_over_all_and_by_class(measured):
     assert (measured.images, measured.curve_images) == (4, 3)
     kinds = set(quality.KINDS)

@@ -45,6 +45,15 @@ def test_evidence_overlay_is_orange_for_purple_against_and_nothing_at_zero():
     assert 0.02 < hue_for < 0.12
 
 
+def test_evidence_overlay_has_no_line_where_sides_change():
+    """A hundredth of the scale to either side the photo is almost as it was."""
+    black = np.zeros((1, 2001, 3), np.uint8)
+    evidence = np.linspace(-1, 1, 2001, dtype=np.float32)[None]
+    overlay = plots.evidence_overlay(black, evidence, 1.0, 1.0).astype(int)
+    step = np.abs(overlay[0, 20:] - overlay[0, :-20]).max(axis=1)
+    assert step[980:1001].max() <= 12
+
+
 def test_evidence_overlay_is_symmetric_in_strength_and_clips_at_the_limit():
     grey = np.full((48, 64, 3), 128, np.uint8)
     beyond = plots.evidence_overlay(grey, np.full((48, 64), 9.0), 0.7, 3.0)

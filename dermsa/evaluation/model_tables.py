@@ -80,9 +80,13 @@ def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> 
         for card in cards
         if "training" in card
     }
-    columns = (log_loss, expected_calibration_error, accuracy, macro_recall)
-    rows = [["Model", "Log loss as it is", "Log loss", "Calibration error", "Accuracy"]]
-    rows[0].append("Macro recall")
+    columns = {
+        "Log loss": log_loss,
+        "Calibration error": expected_calibration_error,
+        "Accuracy": accuracy,
+        "Macro recall": macro_recall,
+    }
+    rows = [["Model", "Log loss as it is", *columns]]
     for card, said in zip(cards, predictions, strict=True):
         members = [member["model"] for member in card.get("members", [])] or [card["name"]]
         kinds = {configs.get(name, "none") for name in members}
@@ -92,7 +96,7 @@ def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> 
         weights = class_weights(kinds.pop(), [trained[code] for code in said.classes])
         divided = said.divided_by(weights)
         intervals = [bootstrap_interval(log_loss, said)]
-        intervals += [bootstrap_interval(metric, divided) for metric in columns]
+        intervals += [bootstrap_interval(metric, divided) for metric in columns.values()]
         rows.append([card["name"], *(interval.words for interval in intervals)])
     return _table(rows)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -15,7 +16,7 @@ from dermsa.inference import store
 from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
-from dermsa.plots import percent
+from dermsa.plots import percent, signed
 from dermsa.taxonomy import HAM10000_CLASSES, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,6 +215,20 @@ def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
     assert not page.exception
     assert "The sum for Vascular lesion against melanocytic nevus" in headings(page)
     assert any("more probable than melanocytic nevus" in said.value for said in page.caption)
+    on_the_lesion = [said for said in page.caption if "highest point" in said.value]
+    assert len(on_the_lesion) == 1  # the attention's: a comparison was not measured
+
+
+def test_the_colours_of_evidence_reach_as_far_as_the_evidence_shown(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    diagnosis = open_predictor().diagnose([lesion])
+    for code in (diagnosis.best, "vasc"):
+        evidence = next(box for box in page.selectbox if box.label == "Evidence for")
+        evidence.set_value(code).run()
+        strongest = np.abs(diagnosis.photos[0].evidence_grid[diagnosis.classes.index(code)]).max()
+        specs = [json.loads(chart.proto.spec) for chart in page.get("plotly_chart")]
+        notes = [note["text"] for spec in specs for note in spec["layout"].get("annotations", [])]
+        assert f"for {signed(float(strongest))}" in notes
 
 
 def test_how_good_the_maps_are_stands_below_them(page, lesion):
