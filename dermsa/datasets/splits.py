@@ -31,7 +31,7 @@ LEFT_OUT = "left_out"
 PLACES = (*PARTS, BOTH, LEFT_OUT)
 
 FOLDS = 5
-FOLDED = ("lesion-kfold",)  # the protocols that have folds
+FOLDED = ("lesion-kfold", "lesion-rotated")  # the protocols that have folds
 DATTA_SHARES = {"datta-85-15": 0.15, "datta-80-20": 0.20, "datta-70-30": 0.30}
 VALIDATION_SHARE = 0.15  # of the lesions that are not tested, where a protocol leaves it open
 
@@ -40,6 +40,8 @@ PROTOCOLS = {
     "15 % test lesions.",
     "lesion-kfold": f"Grouped by lesion, stratified by diagnosis: one of {FOLDS} folds is tested; "
     "15 % of the lesions of the others are for validation.",
+    "lesion-rotated": "As lesion, with the same test lesions; the others take turns at "
+    f"validation, in {FOLDS} folds, the first of which is that of lesion.",
     "image-90-10": "As published by Nguyen, Bui, Do 2022: by image, stratified by diagnosis, "
     "images without an age left out; the 10 % that choose the checkpoint are those reported, and "
     "many of them show lesions of the training part.",
@@ -68,7 +70,8 @@ class Split:
         protocol: A key of `PROTOCOLS`.
         seed: The seed that the split was drawn with.
         parts: Series of `PLACES` values, indexed by image id, sorted by image id.
-        fold: Which fold is tested; None where the protocol has no folds.
+        fold: Which fold is tested, or validates in `lesion-rotated`; None where the protocol has
+            no folds.
     """
 
     protocol: str
@@ -210,7 +213,8 @@ def draw(dataset: Dataset, protocol: str, seed: int = 0, fold: int = 0) -> Split
         dataset: Its rows are divided.
         protocol: A key of `PROTOCOLS`.
         seed: Same seed, same data: same split.
-        fold: Which fold is tested, 0 to `FOLDS` - 1; 0 for protocols without folds.
+        fold: Which fold is tested (`lesion-rotated`: validates), 0 to `FOLDS` - 1; 0 for
+            protocols without folds.
 
     Raises:
         ValueError: No such protocol or fold.
@@ -224,7 +228,10 @@ def draw(dataset: Dataset, protocol: str, seed: int = 0, fold: int = 0) -> Split
             "training: use the protocol isic2018, or the data set ham10000."
         )
     if protocol in FOLDED:
-        return lesion_kfold_split(dataset, seed, fold)
+        if not 0 <= fold < FOLDS:
+            raise ValueError(f"Expected a fold from 0 to {FOLDS - 1}. Received: {fold}")
+        folded = lesion_kfold_split if protocol == "lesion-kfold" else lesion_rotated_split
+        return folded(dataset, seed, fold)
     if fold:
         raise ValueError(f"The protocol {protocol} has no folds. Received: fold {fold}")
     drawers = {
@@ -257,24 +264,36 @@ def lesion_split(
 
 
 def lesion_kfold_split(dataset: Dataset, seed: int = 0, fold: int = 0) -> Split:
-    """Draws the `lesion-kfold` protocol: the folds of a seed are the same whichever is tested.
-
-    Raises:
-        ValueError: No such fold.
-    """
-    if not 0 <= fold < FOLDS:
-        raise ValueError(f"Expected a fold from 0 to {FOLDS - 1}. Received: {fold}")
+    """Draws the `lesion-kfold` protocol: the folds of a seed are the same whichever is tested."""
     lesions = _lesions(dataset.table)
-    random = np.random.default_rng(seed)
-    fold_of, dealt = {}, 0
-    for ids in _shuffled_groups(lesions, random):
-        # Going on where the last group ended keeps the folds equally large.
-        fold_of.update({lesion: (dealt + i) % FOLDS for i, lesion in enumerate(ids)})
-        dealt += len(ids)
-    tested = lesions.index.map(fold_of) == fold
+    tested = lesions.index.map(_folds(lesions, np.random.default_rng(seed), FOLDS)) == fold
     place_of = _train_and_validation(lesions[~tested], np.random.default_rng((seed, fold)))
     place_of.update(dict.fromkeys(lesions.index[tested], "test"))
     return Split("lesion-kfold", seed, _places(dataset, "lesion_id", place_of), fold)
+
+
+def lesion_rotated_split(dataset: Dataset, seed: int = 0, fold: int = 0) -> Split:
+    """Draws the `lesion-rotated` protocol, by which networks train on all but the test lesions.
+
+    Each lesion that is not tested validates in one fold and trains in the others. Fold 0 is the
+    split of `lesion`, so that models trained by that protocol are of this fold; the others divide
+    its training lesions.
+    """
+    places = lesion_split(dataset, seed).parts
+    lesions = _lesions(dataset.table)
+    of = dataset.table.set_index("lesion_id")["image_id"].map(places)
+    place_of = of[~of.index.duplicated()].to_dict()
+    if fold:
+        trained = lesions[lesions.index.map(place_of) == "train"]
+        fold_of = _folds(trained, np.random.default_rng((seed, FOLDS)), FOLDS - 1)
+        validates = {lesion for lesion, number in fold_of.items() if number == fold - 1}
+        place_of = {
+            lesion: place
+            if place == "test"
+            else ("validation" if lesion in validates else "train")
+            for lesion, place in place_of.items()
+        }
+    return Split("lesion-rotated", seed, _places(dataset, "lesion_id", place_of), fold)
 
 
 def image_split(dataset: Dataset, seed: int = 0) -> Split:
@@ -346,6 +365,16 @@ def _shuffled_groups(lesions: pd.DataFrame, random: np.random.Generator):
         for ids in groups:
             if len(ids):
                 yield random.permutation(np.sort(ids.to_numpy()))
+
+
+def _folds(lesions: pd.DataFrame, random: np.random.Generator, count: int) -> dict[str, int]:
+    """The fold of each lesion id, 0 to `count` - 1, equally large ones."""
+    fold_of, dealt = {}, 0
+    for ids in _shuffled_groups(lesions, random):
+        # Going on where the last group ended keeps the folds equally large.
+        fold_of.update({lesion: (dealt + i) % count for i, lesion in enumerate(ids)})
+        dealt += len(ids)
+    return fold_of
 
 
 def _deal(

@@ -61,7 +61,7 @@ class TrainingConfig:
         "none", "photos of another data set that train, too, and are tested nowhere", MORE_PHOTOS
     )
     split_seed: int = setting(0, "seed of the split")
-    fold: int = setting(0, "which fold is tested, for protocols that have several")
+    fold: int = setting(0, "which fold is tested, or validates, for protocols that have several")
     initial_weights: str = setting(
         "imagenet",
         "starting weights of the backbone: imagenet (a file placed in the data folder, else "
