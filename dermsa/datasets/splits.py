@@ -288,9 +288,7 @@ def lesion_rotated_split(dataset: Dataset, seed: int = 0, fold: int = 0) -> Spli
         fold_of = _folds(trained, np.random.default_rng((seed, FOLDS)), FOLDS - 1)
         validates = {lesion for lesion, number in fold_of.items() if number == fold - 1}
         place_of = {
-            lesion: place
-            if place == "test"
-            else ("validation" if lesion in validates else "train")
+            lesion: place if place == "test" else ("validation" if lesion in validates else "train")
             for lesion, place in place_of.items()
         }
     return Split("lesion-rotated", seed, _places(dataset, "lesion_id", place_of), fold)
