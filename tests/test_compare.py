@@ -49,14 +49,15 @@ def test_different_questions_are_not_compared(good, poor):
         with pytest.raises(NotComparable, match=f"good and poor.*{reason}"):
             compare.table([good, dataclasses.replace(poor, **changes)])
 
-    refused("protocol is lesion for the first and image-90-10", protocol="image-90-10")
+    few = poor.predictions.subset(np.arange(100, 300))
+    refused("protocol is lesion.* and image-90-10", protocol="image-90-10", predictions=few)
     refused("part is test for the first and validation", part="validation")
     refused(
         "split is hash of the spli for the first and another split for",
         split_sha256="another split",
+        predictions=few,
     )
     refused("data set is ham10000 for the first and isic2017", dataset="isic2017")
-    few = poor.predictions.subset(np.arange(100, 300))
     refused("300 images for the first and 200 for the second, 200 of them", predictions=few)
     other = (poor.predictions.truth + 1) % 7
     refused("truth", predictions=dataclasses.replace(poor.predictions, truth=other))
@@ -65,6 +66,13 @@ def test_different_questions_are_not_compared(good, poor):
         compare.pairs([good], Figure("accuracy"))
     with pytest.raises(NotComparable, match="good is chosen twice"):
         compare.mcnemar([good, poor, good])
+
+
+def test_the_same_cases_are_compared_however_the_others_were_divided(good, poor):
+    other = dataclasses.replace(poor, protocol="lesion-rotated", split_sha256="another split")
+    assert [row.intervals for row in compare.table([good, other])] == [
+        row.intervals for row in compare.table([good, poor])
+    ]
 
 
 # --- differences --------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_the_explaining_member_is_the_one_whose_maps_lie_best_on_validation(
     assert silent.explaining.model.name == heaviest
     # Nor is anything said where no lesion is outlined.
     nobody = np.array([], int)
-    assert best_explaining([store.open_model("first")], synthetic_dataset, nobody) is None
+    assert best_explaining([store.open_model("first")], synthetic_dataset, [nobody]) is None
 
 
 def test_every_choice_of_members_is_compared_on_validation(
@@ -299,6 +299,66 @@ def test_an_answer_needs_neither_tensorflow_nor_keras(both):
     assert result.returncode == 0, result.stderr
 
 
+# --- over folds ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def over_folds(weights, synthetic_data, synthetic_dataset):
+    """The ensemble of "first", "last" and a network of another fold, whose name it gives."""
+    shutil.copytree(weights / "first", weights / "third")
+    split = splits.draw(synthetic_dataset, "lesion-rotated", fold=2)
+    card = json.loads((weights / "third" / store.CARD).read_text())
+    card |= {"name": "third", "temperature": card["temperature"] * 2}
+    card["protocol"] |= {"name": "lesion-rotated", "seed": 0, "fold": 2, "sha256": split.sha256}
+    (weights / "third" / store.CARD).write_text(json.dumps(card))
+    arguments = ["ensemble", "--members", "third", "first", "last", "--name", "turns"]
+    assert main([*arguments, "--data", str(synthetic_data)]) == 0
+    yield open_predictor("turns")
+    shutil.rmtree(weights / "turns")
+    shutil.rmtree(weights / "third")
+
+
+def test_validation_asks_those_that_were_not_trained_on_it(over_folds, both, synthetic_dataset):
+    card, even = over_folds.model.card, np.full(2, 0.5)
+    assert card["folds"] == {"count": 2, "members_asked": 2, "calibrated_by": ["first", "last"]}
+    plain = splits.draw(synthetic_dataset, "lesion")
+    rows = plain.rows(synthetic_dataset, "validation")
+    found = [predict_rows(Predictor(name), synthetic_dataset, rows) for name in ("first", "last")]
+    truth = found[0].truth
+    logits = log_mean([each.probabilities for each in found], even)
+    assert card["temperature"] == pytest.approx(fit_temperature(logits, truth), rel=1e-3)
+    measured = card["validation_metrics"]["log_loss"]
+    assert measured["n"] == len(rows) == card["data"]["parts"]["validation"]["images"]
+    expected = log_loss(truth, softmax(logits, card["temperature"]), labels=range(7))
+    assert measured["value"] == pytest.approx(expected, abs=1e-4)
+    trained = len(synthetic_dataset.table) - card["data"]["parts"]["test"]["images"]
+    assert card["data"]["parts"]["train"]["images"] == trained
+    assert "answered by the 2 of 3 members that were not trained on it" in card_readme(card)
+
+
+def test_an_ensemble_over_folds_is_measured_on_test_alone(over_folds, synthetic_data, capsys):
+    arguments = ["evaluate", "--model", "turns", "--json", "--data", str(synthetic_data)]
+    assert main(arguments) == 0
+    overall = json.loads(capsys.readouterr().out)["overall"]
+    metrics = over_folds.model.card["metrics"]
+    assert overall["log_loss"]["value"] == pytest.approx(metrics["log_loss"]["value"], abs=1e-4)
+    assert main([*arguments, "--part", "validation"]) == 2
+    assert "trained on the photos of validation" in capsys.readouterr().err
+    # Under a protocol that tests what validated, all of it is told as seen in training.
+    assert main([*arguments[:3], "--protocol", "lesion-kfold", "--data", str(synthetic_data)]) == 0
+    said = capsys.readouterr().out
+    assert "figures are too good" in said and "of the validation part" not in said
+
+
+def test_what_folds_do_not_allow_is_refused(over_folds, both, synthetic_data, capsys):
+    members = ["first", "third"]
+    message = refused(members, synthetic_data, capsys, "--weights", "fitted")
+    assert "Weights cannot be fitted to members of different folds" in message
+    arguments = ["ensemble", "--members", *members, "--compare", "--data", str(synthetic_data)]
+    assert main(arguments) == 2
+    assert "their means cannot be compared" in capsys.readouterr().err
+
+
 # --- refused ----------------------------------------------------------------------------------
 
 
@@ -336,17 +396,34 @@ def test_members_that_cannot_be_are_refused(both, members, sentence, synthetic_d
     assert sentence in refused(members, synthetic_data, capsys)
 
 
-def test_members_that_do_not_fit_are_refused_by_name(weights, changed_card, synthetic_data, capsys):
-    other = {"name": "lesion", "seed": 1, "sha256": "0" * 64}
+def test_members_that_do_not_fit_are_refused_by_name(
+    weights, changed_card, synthetic_data, synthetic_dataset, capsys
+):
+    hash_of = splits.draw(synthetic_dataset, "lesion", 1).sha256
+    other = {"name": "lesion", "seed": 1, "sha256": hash_of}
     for values, what in (
         ({"classes": ["mel", "nv"]}, "diagnoses"),
-        ({"protocol": other}, "split"),
+        ({"protocol": other}, "test photos"),
         ({"data": {"name": "isic2017"}}, "data set"),
     ):
         changed_card(**values)
         message = refused(["first", "odd"], synthetic_data, capsys)
         assert f"odd and first do not have the same {what}" in message
         shutil.rmtree(weights / "odd")
+
+
+def test_members_whose_validation_overlaps_are_refused(
+    weights, changed_card, synthetic_data, synthetic_dataset, capsys, monkeypatch
+):
+    half = splits.draw(synthetic_dataset, "lesion")
+    parts = half.parts.copy()
+    parts[parts[parts == "validation"].index[0]] = "train"
+    half = dataclasses.replace(half, parts=parts)
+    drawn = {"first": splits.draw(synthetic_dataset, "lesion"), "odd": half}
+    changed_card(name="odd")
+    monkeypatch.setattr("dermsa.training.ensemble.split_of", lambda card, _: drawn[card["name"]])
+    message = refused(["first", "odd"], synthetic_data, capsys)
+    assert "odd shares photos of validation with other members, but not all" in message
 
 
 def test_a_damaged_member_is_refused_by_name(weights, changed_card, synthetic_data, capsys):

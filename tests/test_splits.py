@@ -133,8 +133,30 @@ def test_folds_have_equal_shares_and_share_no_lesion(dataset, folds):
 def test_a_fold_that_is_not_there(dataset, fold):
     with pytest.raises(ValueError, match="Expected a fold from 0 to 4"):
         splits.draw(dataset, "lesion-kfold", fold=fold)
+    with pytest.raises(ValueError, match="Expected a fold from 0 to 4"):
+        splits.draw(dataset, "lesion-rotated", fold=fold)
     with pytest.raises(ValueError, match="lesion has no folds"):
         splits.draw(dataset, "lesion", fold=fold)
+
+
+@pytest.fixture(scope="module")
+def turns(dataset):
+    return [splits.draw(dataset, "lesion-rotated", 1, fold) for fold in range(FOLDS)]
+
+
+def test_every_lesion_that_is_not_tested_validates_once(dataset, turns):
+    plain = lesion_split(dataset, 1)
+    assert turns[0].parts.equals(plain.parts) and turns[0].sha256 != plain.sha256
+    validated = [split.rows(dataset, "validation") for split in turns]
+    others = np.setdiff1d(np.arange(len(dataset.table)), plain.rows(dataset, "test"))
+    np.testing.assert_array_equal(np.sort(np.concatenate(validated)), others)
+    for split in turns:
+        assert not splits.shared_lesions(dataset, split)
+        np.testing.assert_array_equal(split.rows(dataset, "test"), plain.rows(dataset, "test"))
+        table = dataset.table.assign(part=part_of_rows(split, dataset))
+        for code, count in zip(HAM10000_CLASSES, LESIONS, strict=True):
+            of_class = table[table["dx"] == code].groupby("part")["lesion_id"].nunique()
+            assert abs(of_class["validation"] - 0.17 * count) <= 0.02 * count + 2
 
 
 # --- the papers' protocols and their leaks ----------------------------------------------------
@@ -171,7 +193,7 @@ def test_a_leak_is_counted(dataset):
     assert splits.shared_lesions(by_hand, split) == {"a": ("test", "train")}
 
 
-@pytest.mark.parametrize("protocol", ["lesion", "lesion-kfold", "datta-85-15"])
+@pytest.mark.parametrize("protocol", ["lesion", "lesion-kfold", "lesion-rotated", "datta-85-15"])
 def test_protocols_by_lesion_leak_nothing(dataset, protocol):
     split = splits.draw(dataset, protocol)
     found = leakage(dataset, split)
@@ -191,7 +213,10 @@ def test_datta_tests_lesions_with_a_single_photo(dataset):
 # --- on disk ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol, fold", [("lesion", 0), ("lesion-kfold", 3), ("image-90-10", 0)])
+@pytest.mark.parametrize(
+    "protocol, fold",
+    [("lesion", 0), ("lesion-kfold", 3), ("lesion-rotated", 2), ("image-90-10", 0)],
+)
 def test_a_split_survives_its_file(dataset, protocol, fold, tmp_path):
     split = splits.draw(dataset, protocol, 11, fold)
     split.write(tmp_path / "split.csv")

@@ -1,6 +1,7 @@
 """Distillation: a model that was trained teaches another network, on drawn lesions."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -83,6 +84,16 @@ def test_a_teacher_of_another_split_is_refused(synthetic_data):
     with pytest.raises(RunError, match="another split.*same protocol and seed"):
         train(run, synthetic_data)
     assert run.state == "failed" and "another split" in run.status()["error"]
+
+
+def test_a_teacher_that_has_seen_what_validates_is_refused(synthetic_data):
+    path = store.weights_folder() / "master" / store.CARD
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"folds": {"count": 2}}))
+    run = create_run(config_of(teacher="master"))
+    with pytest.raises(RunError, match="ensemble over folds.*this run is validated on"):
+        train(run, synthetic_data)
+    path.write_text(before)
 
 
 def test_a_teacher_that_is_not_there_is_named(synthetic_data):

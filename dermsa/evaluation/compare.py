@@ -152,8 +152,8 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
     """Refuses evaluations of different cases.
 
     Raises:
-        NotComparable: Fewer than two, one of them twice, or different data sets, parts, splits,
-            classes, cases or truths; says which of them differ in what.
+        NotComparable: Fewer than two, one of them twice, or different data sets, parts, cases,
+            classes or truths; says which of them differ in what.
     """
     if len(evaluations) < 2:
         raise NotComparable("Choose at least two models or runs to compare.")
@@ -170,13 +170,19 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _difference_of_cases(first: Evaluation, second: Evaluation) -> str:
-    """Why the two cannot be compared, in a sentence; "" where they can."""
-    for noun, name in (("data set", "dataset"), ("protocol", "protocol"), ("part", "part")):
+    """Why the two cannot be compared, in a sentence; "" where they can.
+
+    Protocols and splits may divide what is not tested differently, as those of `lesion-rotated`
+    do: where the cases are the same, that is no reason.
+    """
+    same = np.array_equal(first.predictions.case_ids, second.predictions.case_ids)
+    compared = (("data set", "dataset"), ("part", "part"), ("protocol", "protocol"))
+    for noun, name in compared[:2] if same else compared:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             return f"the {noun} is {one} for the first and {other} for the second."
     hashes = first.split_sha256[:16], second.split_sha256[:16]
-    if all(hashes) and first.split_sha256 != second.split_sha256:
+    if all(hashes) and hashes[0] != hashes[1] and not same:
         return f"the split is {hashes[0]} for the first and {hashes[1]} for the second."
     if first.classes != second.classes:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -124,11 +125,24 @@ def subject(
         split = splits.draw(dataset, protocol, seed, fold)
     if dataset.classes != predictor.classes:
         raise DatasetError(f"{predictor.model.name} knows other diagnoses than {dataset.name}.")
+    if "folds" in card and part == "validation" and not protocol:
+        raise DatasetError(
+            f"{predictor.model.name} is an ensemble over folds: some of its members were trained "
+            "on the photos of validation, so that nothing measured there would hold. Take the part "
+            "test."
+        )
     rows = split.rows(dataset, part)
-    found = leaks(dataset, rows, own, trained)
+    found = leaks(dataset, rows, own, _as_trained(card, trained))
     under = trained.protocol if split.sha256 != trained.sha256 else ""
     words = sentence(predictor.model.name, dataset, split, part, rows, found, under)
     return Subject(predictor, dataset, split, part, rows, found, words)
+
+
+def _as_trained(card: dict, split: splits.Split) -> splits.Split:
+    """The model's split; of an ensemble over folds, validation has trained some members."""
+    if "folds" not in card:
+        return split
+    return dataclasses.replace(split, parts=split.parts.replace("validation", "train"))
 
 
 def leaks(dataset: Dataset, rows: np.ndarray, own: Dataset, split: splits.Split) -> Leaks:

@@ -2,10 +2,16 @@
 
 The members' own files stay where they are; the ensemble is a card that names them. Weights and
 calibration come from validation, the figures from test, as for every model.
+
+Members of different folds (protocol `lesion-rotated`) share the test lesions, and each was trained
+on what validates others. A photo of validation is then answered by those alone that were not
+trained on it, as in cross-validation; where some photos have more such members than others, only
+the former calibrate, because their mean is the most like that of all members.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -50,8 +56,6 @@ EXPLAINED_PHOTOS = 500
 SHARED = {
     "diagnoses": lambda card: card["classes"],
     "data set": lambda card: card["data"]["name"],
-    # Else one member would have been trained on what the ensemble is tested on.
-    "split": lambda card: card["protocol"]["sha256"],
 }
 
 
@@ -64,7 +68,8 @@ class MemberAnswers:
     """What one member says, each `(n, classes)` calibrated probabilities.
 
     Attributes:
-        validation, test: Of these parts.
+        validation: Of the photos that validate this member.
+        test: Of the test part.
         test_unknown: Of the test part, with nothing known of the patients.
         novelty: `(n,)` of validation, in units of the member's own threshold; None where it has
             no measure.
@@ -74,6 +79,21 @@ class MemberAnswers:
     test: np.ndarray
     test_unknown: np.ndarray
     novelty: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Members that were trained and validated on the same photos, and which these are.
+
+    Attributes:
+        models: Of these members.
+        train, validation, test: Rows of the data set, int.
+    """
+
+    models: tuple[store.Model, ...]
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
 
 
 def make_ensemble(
@@ -87,7 +107,8 @@ def make_ensemble(
     """Writes `weights/<name>/` for an ensemble.
 
     Args:
-        members: Two or more networks of `weights/`, of one data set and one split.
+        members: Two or more networks of `weights/`, of one data set and one split, or of splits
+            that differ in what validates alone.
         name: Of the ensemble.
         weighting: A key of `WEIGHTINGS`.
         data: The folder of the data sets; None for `data_root()`.
@@ -111,19 +132,37 @@ def make_ensemble(
     models = _members(members, name)
     first = models[0].card
     dataset = registry.read(first["data"]["name"], data)
-    split = split_of(first, dataset)
-    rows = {part: split.rows(dataset, part) for part in splits.PARTS}
-    truth = dataset.labels()[rows["validation"]]
-    answers = [_ask(model, dataset, rows) for model in models]
-
+    folds = _folds(models, dataset)
+    if weighting == "fitted" and len(folds) > 1:
+        raise EnsembleError(
+            "Weights cannot be fitted to members of different folds: no photo of validation is new "
+            "to all of them. Choose the weighting mean."
+        )
+    fold_of = {model.name: fold for fold in folds for model in fold.models}
+    answers = [_ask(model, dataset, fold_of[model.name]) for model in models]
     weights = np.full(len(models), 1 / len(models))
     if weighting == "fitted":
+        truth = dataset.labels()[folds[0].validation]
         weights = fit_weights([member.validation for member in answers], truth)
-    validation = log_mean([member.validation for member in answers], weights)
-    settings = calibrate(dataset.classes, truth, validation)
-    if all(member.novelty is not None for member in answers):
-        scores = weights @ np.stack([member.novelty for member in answers])
-        settings["novelty"] = novelty_threshold(scores)
+
+    most = max(len(fold.models) for fold in folds)
+    calibrating = [fold for fold in folds if len(fold.models) == most]
+    rows = {
+        "train": np.unique(np.concatenate([fold.train for fold in folds])),
+        "validation": np.concatenate([fold.validation for fold in calibrating]),
+        "test": folds[0].test,
+    }
+    validation, scores = [], []
+    for fold in calibrating:
+        chosen = [i for i, model in enumerate(models) if fold_of[model.name] is fold]
+        shares = weights[chosen] / weights[chosen].sum()
+        validation.append(log_mean([answers[i].validation for i in chosen], shares))
+        if all(member.novelty is not None for member in answers):
+            scores.append(shares @ np.stack([answers[i].novelty for i in chosen]))
+    validation = np.concatenate(validation)
+    settings = calibrate(dataset.classes, dataset.labels()[rows["validation"]], validation)
+    if scores:
+        settings["novelty"] = novelty_threshold(np.concatenate(scores))
     results = results_of(
         dataset,
         rows,
@@ -135,7 +174,8 @@ def make_ensemble(
     more = {}
     for model in models:
         more |= model.card["data"].get("more", {})
-    explaining = best_explaining(models, dataset, rows["validation"], data)
+    own = [fold_of[model.name].validation for model in models]
+    explaining = best_explaining(models, dataset, own, data)
     card = {
         "name": name,
         "version": dermsa.__version__,
@@ -153,7 +193,8 @@ def make_ensemble(
             "parameters": sum(model.card["architecture"]["parameters"] for model in models)
         },
         "data": first["data"] | {"parts": part_sizes(dataset, rows), "more": more},
-        "protocol": first["protocol"],
+        "protocol": calibrating[0].models[0].card["protocol"],
+        **({"folds": _told(folds, calibrating)} if len(folds) > 1 else {}),
         **settings,
         **results,
         **({"explained_by": explaining} if explaining else {}),
@@ -196,7 +237,13 @@ def all_means(names: Sequence[str], data: Path | None = None) -> list[Mean]:
     """
     models = _members(names)
     dataset = registry.read(models[0].card["data"]["name"], data)
-    rows = split_of(models[0].card, dataset).rows(dataset, "validation")
+    folds = _folds(models, dataset)
+    if len(folds) > 1:
+        raise EnsembleError(
+            "These members are of different folds: no photo of validation is new to all of them, "
+            "so that their means cannot be compared on any."
+        )
+    rows = folds[0].validation
     answers = {}
     for model in models:
         log.info("Asking %s.", model.name)
@@ -222,6 +269,46 @@ def _mean_of(answers: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray)
 
 def _macro_auc(predictions: metrics.Predictions) -> np.ndarray:
     return metrics.macro_average(metrics.roc_auc(predictions))
+
+
+def _folds(models: Sequence[store.Model], dataset: Dataset) -> list[_Fold]:
+    """The members by what validates them.
+
+    Raises:
+        EnsembleError: A member was trained or validated on what tests another, or two were
+            validated on photos of which only some are the same.
+        DatasetError: The data are not those the members were split on.
+    """
+    folds: list[_Fold] = []
+    for model in models:
+        split = split_of(model.card, dataset)
+        train, validation, test = (split.rows(dataset, part) for part in splits.PARTS)
+        if folds and not np.array_equal(test, folds[0].test):
+            raise EnsembleError(
+                f"{model.name} and {models[0].name} do not have the same test photos, so that they "
+                "cannot answer as one."
+            )
+        same = [i for i, f in enumerate(folds) if np.array_equal(f.validation, validation)]
+        if same and np.array_equal(folds[same[0]].train, train):
+            fold = folds[same[0]]
+            folds[same[0]] = dataclasses.replace(fold, models=(*fold.models, model))
+        elif any(np.isin(validation, fold.validation).any() for fold in folds):
+            raise EnsembleError(
+                f"{model.name} shares photos of validation with other members, but not all. "
+                "Members have the same split, or are of folds of the protocol lesion-rotated."
+            )
+        else:
+            folds.append(_Fold((model,), train, validation, test))
+    return folds
+
+
+def _told(folds: Sequence[_Fold], calibrating: Sequence[_Fold]) -> dict:
+    """The card's entry of an ensemble over folds: who answered the photos of validation."""
+    return {
+        "count": len(folds),
+        "members_asked": len(calibrating[0].models),
+        "calibrated_by": [model.name for fold in calibrating for model in fold.models],
+    }
 
 
 def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
@@ -263,27 +350,30 @@ def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.nd
 
 
 def best_explaining(
-    models: Sequence[store.Model], dataset: Dataset, rows: np.ndarray, data: Path | None = None
+    models: Sequence[store.Model],
+    dataset: Dataset,
+    rows: Sequence[np.ndarray],
+    data: Path | None = None,
 ) -> dict | None:
     """Which member's maps an answer should show: of those that explain the most, the one whose
     evidence points into the lesion most often (the attention map, where logits do not split).
 
     Args:
-        rows: Of the validation part, of which `EXPLAINED_PHOTOS` by chance are looked at.
+        rows: Of each model's validation part, of which `EXPLAINED_PHOTOS` by chance are looked at.
 
     Returns:
         The card's entry; None where no photo has a lesion mask, or no member has a map.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:EXPLAINED_PHOTOS])
     members = [Predictor(model) for model in models]
     most = max(len(member.engine.outputs) for member in members)
     pointing = {}
-    for member in members:
+    for member, own in zip(members, rows, strict=True):
         if len(member.engine.outputs) < most:
             continue
         log.info("Looking where the maps of %s lie.", member.model.name)
+        some = np.sort(np.random.default_rng(0).permutation(own)[:EXPLAINED_PHOTOS])
         quality = measure_maps(
-            member, dataset, rows, data, curve_images_per_class=1, progress=False
+            member, dataset, some, data, curve_images_per_class=1, progress=False
         )
         if quality is None:
             return None
@@ -356,12 +446,12 @@ class _Asked:
         return scores / self.model.card["novelty"]["threshold"]
 
 
-def _ask(model: store.Model, dataset: Dataset, rows: dict[str, np.ndarray]) -> MemberAnswers:
+def _ask(model: store.Model, dataset: Dataset, fold: _Fold) -> MemberAnswers:
     log.info("Asking %s.", model.name)
     asked = _Asked(model, dataset)
     return MemberAnswers(
-        asked.probabilities(rows["validation"]),
-        asked.probabilities(rows["test"]),
-        asked.probabilities_if_unknown(rows["test"]),
-        asked.novelty(rows["validation"]),
+        asked.probabilities(fold.validation),
+        asked.probabilities(fold.test),
+        asked.probabilities_if_unknown(fold.test),
+        asked.novelty(fold.validation),
     )

@@ -544,11 +544,24 @@ def _what_it_is(card: dict) -> str:
 def _what_was_chosen(card: dict) -> str:
     if "members" in card:
         weights = "Weights, temperature" if card["weighting"] == "fitted" else "Temperature"
-        return f"{weights} and thresholds were chosen on validation."
+        return f"{weights} and thresholds were chosen on validation.{_of_folds(card)}"
     training = card["training"]
     return (
         f"Epoch {training['chosen_epoch']} of {training['epochs_done']} was chosen on validation; "
         "temperature and thresholds as well."
+    )
+
+
+def _of_folds(card: dict) -> str:
+    """Who chose, where members were trained on photos that validate others."""
+    if "folds" not in card:
+        return ""
+    folds, validation = card["folds"], card["data"]["parts"]["validation"]
+    return (
+        f" The members are of {folds['count']} folds, and most were trained on photos that "
+        f"validate others: each of the {validation['images']:,} photos that chose was answered "
+        f"by the {folds['members_asked']} of {len(card['members'])} members that were not trained "
+        "on it, and the mean of all may be a little less sure of itself than it could be."
     )
 
 

@@ -71,6 +71,11 @@ def _ask(
     card = predictor.model.card
     if predictor.classes != dataset.classes:
         raise RunError(f"{name} knows other diagnoses than {dataset.name}: it cannot teach here.")
+    if "folds" in card:
+        raise RunError(
+            f"{name} is an ensemble over folds: some of its members were trained on the photos "
+            "that this run is validated on. Choose a teacher that was not."
+        )
     if card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
         raise RunError(
             f"{name} was trained on another split: it may have seen photos that this run is "
