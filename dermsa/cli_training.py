@@ -275,15 +275,13 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.table and (options.preset or options.config or options.from_run):
         raise ValueError(
             "The runs of a table start from its rows: --from, --config and --from-run are for "
-            "--vary. Flags of single settings change every run of a table."
+            "--vary. Flags of single settings change every run of a table, but not what an "
+            "ablation varies."
         )
     given = vars(options)
     common = {name: given[name] for name in FIELDS if name in given}
     if options.table:
-        planned = [
-            dataclasses.replace(each, config=sweeps.changed(each.config, common))
-            for each in sweeps.table(options.table)
-        ]
+        planned = sweeps.table(options.table, common)
     else:
         planned = sweeps.grid(_configuration(options), _varied(options.vary))
     if options.dry_run:

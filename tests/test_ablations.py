@@ -76,6 +76,21 @@ def test_all_of_them_share_their_references():
         sweeps.table("ablations/nothing")
 
 
+def test_common_settings_change_the_reference_and_no_variant_s_own():
+    common = {"input_size": 192, "class_weights": "balanced", "epochs": 2}
+    for name in ("aspect", "weights"):
+        plain = sweeps.table(f"ablations/{name}")
+        for one, other in zip(sweeps.table(f"ablations/{name}", common), plain, strict=True):
+            height, width = other.config.classifier.input_size
+            assert one.config.classifier.input_size == pytest.approx((2 * height, 2 * width), abs=1)
+            assert one.config.epochs == 2 and one.title == other.title
+    weights = [each.config.class_weights for each in sweeps.table("ablations/weights", common)]
+    assert weights == [each.config.class_weights for each in sweeps.table("ablations/weights")]
+    squashed, kept = (sweeps.table("ablations/aspect", common)[i].config for i in (0, -1))
+    assert squashed.class_weights == kept.class_weights == "balanced"
+    assert kept.classifier.input_size == (166, 222)
+
+
 def test_the_runs_carry_both_tags_and_the_common_settings(capsys):
     assert main(["sweep", "--table", "ablations/cut", "--input-size", "64", "--dry-run"]) == 0
     assert "published cut, seed 2" in capsys.readouterr().out

@@ -30,6 +30,7 @@ from dermsa.training.runs import Run
 PREFIX = "ablations"
 TAG = "ablation: "
 SEEDS = (0, 1, 2)
+PIXELS = 96  # height and width of the reference's photos
 FIGURES = ("macro_recall", "macro_auc", "accuracy", "loss")
 COLUMNS = ("variant", "seed", "pixels", "epochs", "images", "chosen_epoch", *FIGURES)
 COLUMNS += ("minutes", "run")
@@ -55,7 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "taught by MobileNetEnsemble": {"teacher": "MobileNetEnsemble"},
     "mixup of 0.2": {"mixup": 0.2},
     "no cutout": {"augmentation": "uncovered"},
-    "aspect kept": {"input_size": (83, 111)},  # 3:4 as the photos, with as many pixels
+    "aspect kept": {"input_size": (83, 111)},  # 3:4 as the photos, with as many as 96 x 96 pixels
     **{
         f"{weights} weights, epsilon {epsilon:g}": {
             **_ADAM,
@@ -137,7 +138,9 @@ def reference() -> TrainingConfig:
     """What all variants have in common: small photos and few epochs, so that many can be run."""
     # A gamma that starts at the formula's 0.01 hardly grows in a short training: attention would
     # be there, and unused.
-    classifier = ClassifierConfig("MobileNetV3Small", input_size=(96, 96), initial_gamma=1.0)
+    classifier = ClassifierConfig(
+        "MobileNetV3Small", input_size=(PIXELS, PIXELS), initial_gamma=1.0
+    )
     return TrainingConfig(classifier, monitor="macro_auc", epochs=6)
 
 
@@ -146,8 +149,20 @@ def trained(ablation: Ablation) -> list[str]:
     return [name for name in (ablation.reference, *ablation.variants) if name in VARIANTS]
 
 
-def planned(name: str) -> list[tuple[str, str, dict[str, Any]]]:
+def settings_of(variant: str, pixels: int = PIXELS) -> dict[str, Any]:
+    """What a variant changes in a reference whose photos have this height and width."""
+    settings = VARIANTS[variant]
+    if "input_size" in settings:
+        size = tuple(round(side * pixels / PIXELS) for side in settings["input_size"])
+        settings = {**settings, "input_size": size}
+    return settings
+
+
+def planned(name: str, pixels: int = PIXELS) -> list[tuple[str, str, dict[str, Any]]]:
     """Title, tag and settings of every run of `ablations/<name>`, or of all for `ablations/all`.
+
+    Args:
+        pixels: Height and width of the reference's photos.
 
     Raises:
         ValueError: No such ablation.
@@ -161,7 +176,7 @@ def planned(name: str) -> list[tuple[str, str, dict[str, Any]]]:
     asked = ABLATIONS.values() if chosen == "all" else [ABLATIONS[chosen]]
     variants = dict.fromkeys(variant for each in asked for variant in trained(each))
     return [
-        (f"{variant}, seed {seed}", TAG + variant, {**VARIANTS[variant], "seed": seed})
+        (f"{variant}, seed {seed}", TAG + variant, {**settings_of(variant, pixels), "seed": seed})
         for variant in variants
         for seed in SEEDS
     ]

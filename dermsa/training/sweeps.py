@@ -102,20 +102,28 @@ def _table_name(figure: Published) -> str:
     )
 
 
-def table(name: str) -> list[Planned]:
+def table(name: str, common: Mapping[str, Any] | None = None) -> list[Planned]:
     """A run for every row of a published table that its authors trained, or for every member of
     the ensemble `shipped/<model>`, or for every variant and seed of `ablations/<name>`.
 
+    Args:
+        common: Settings for all of them. Of an ablation they change the reference, from which
+            every variant differs as before.
+
     Raises:
-        ValueError: No such table; the message lists them.
+        ValueError: No such table; the message lists them. An unknown setting, or values that do
+            not go together.
     """
+    common = common or {}
     if name.startswith(shipped.PREFIX):
-        return [Planned(each.name, each.config()) for each in shipped.members(name)]
+        members = shipped.members(name)
+        return [Planned(each.name, changed(each.config(), common)) for each in members]
     if name.startswith(ablations.PREFIX + "/"):
-        reference = ablations.reference()
+        reference = changed(ablations.reference(), common)
+        pixels = reference.classifier.input_size[0]
         return [
             Planned(title, changed(reference, settings), (tag,))
-            for title, tag, settings in ablations.planned(name)
+            for title, tag, settings in ablations.planned(name, pixels)
         ]
     known = tables()
     presets = known.get(NUMBERS.get(name, name))
@@ -124,7 +132,7 @@ def table(name: str) -> list[Planned]:
             f"There is no published table {name!r}. Expected one of: "
             f"{', '.join([*known, *NUMBERS])}."
         )
-    return [Planned(preset.name, preset.config()) for preset in presets]
+    return [Planned(preset.name, changed(preset.config(), common)) for preset in presets]
 
 
 def make_runs(planned: Sequence[Planned], name: str) -> list[Run]:
