@@ -121,7 +121,7 @@ def ask_for_model() -> AnyPredictor | None:
     roles = {name: role for role, name in store.models_by_role().items()}
     name = names.selectbox(
         "Model",
-        store.model_names(),
+        store.offered_models(),
         format_func=lambda name: f"{name} ({roles[name]})" if name in roles else name,
         key=key("model"),
     )

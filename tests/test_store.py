@@ -71,6 +71,25 @@ def test_a_model_can_be_asked_for_by_what_it_is_for(weights):
     assert "There is no model 'fast'" in refusal(open_model, "fast")
 
 
+def test_networks_of_later_folds_are_offered_within_their_ensemble_alone(weights):
+    card = json.loads((weights / "alpha" / store.CARD).read_text())
+    (weights / "turns").mkdir()
+    ensemble = {"members": [{"model": "alpha"}, {"model": "gamma"}], "folds": {"count": 2}}
+    (weights / "turns" / store.CARD).write_text(json.dumps(ensemble))
+    for fold, offered in (
+        (0, ["beta", "alpha", "gamma", "turns"]),
+        (3, ["beta", "gamma", "turns"]),
+    ):
+        card["protocol"] = {"name": "lesion-rotated", "fold": fold}
+        (weights / "alpha" / store.CARD).write_text(json.dumps(card))
+        assert store.offered_models() == offered
+    (weights / "fast").write_text("alpha\n")
+    assert store.offered_models() == ["beta", "alpha", "gamma", "turns"]
+    (weights / "fast").unlink()
+    (weights / "turns" / store.CARD).write_text("{")  # damaged: its members are offered again
+    assert store.offered_models() == ["beta", "alpha", "gamma", "turns"]
+
+
 def test_without_any_model_it_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "nowhere"))
     assert store.model_names() == []

@@ -22,7 +22,13 @@ def test_a_card_and_its_files_belong_together(name):
     assert (model.folder / "README.md").read_text(encoding="utf-8") == card_readme(card)
     assert card["protocol"]["chosen_on"] == "validation"
     assert card["protocol"]["reported_on"] == "test"
-    parts = card["data"]["parts"]
+    parts = dict(card["data"]["parts"])
+    if "folds" in card:  # what validates some of its members has trained others
+        validation = parts.pop("validation")
+        assert 0 < validation["images"] <= parts["train"]["images"]
+        asked = {name: store.read_card(name) for name in card["folds"]["calibrated_by"]}
+        assert len(asked) >= card["folds"]["members_asked"]
+        assert set(asked) <= {member["model"] for member in card["members"]}
     assert sum(part["images"] for part in parts.values()) == card["data"]["images"] == 10015
     assert sum(part["lesions"] for part in parts.values()) == card["data"]["lesions"] == 7470
     for training in (network["training"] for network in networks):

@@ -71,6 +71,23 @@ def model_names() -> list[str]:
     return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
 
 
+def offered_models() -> list[str]:
+    """As `model_names`, but for networks of later folds that answer within an ensemble over folds:
+    these are meant for it, and would only lengthen a doctor's list."""
+    names, cards = model_names(), {}
+    for name in names:
+        with contextlib.suppress(ModelError):
+            cards[name] = _read_card(name)[0]
+    within = {
+        member["model"]
+        for card in cards.values()
+        if "folds" in card
+        for member in card["members"]
+        if cards.get(member["model"], {}).get("protocol", {}).get("fold")
+    }
+    return [name for name in names if name not in within - set(models_by_role().values())]
+
+
 def models_by_role() -> dict[str, str]:
     """Which model is the accurate and which the fast one, where that is said."""
     names = model_names()
