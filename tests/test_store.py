@@ -74,7 +74,8 @@ def test_a_model_can_be_asked_for_by_what_it_is_for(weights):
 def test_networks_of_later_folds_are_offered_within_their_ensemble_alone(weights):
     card = json.loads((weights / "alpha" / store.CARD).read_text())
     (weights / "turns").mkdir()
-    ensemble = {"members": [{"model": "alpha"}, {"model": "gamma"}], "folds": {"count": 2}}
+    members = [{"model": name, "sha256": "0", "weight": 0.5} for name in ("alpha", "gamma")]
+    ensemble = {"classes": card["classes"], "members": members, "folds": {"count": 2}}
     (weights / "turns" / store.CARD).write_text(json.dumps(ensemble))
     for fold, offered in (
         (0, ["beta", "alpha", "gamma", "turns"]),
