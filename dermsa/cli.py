@@ -422,6 +422,7 @@ def _print_means(means: list, as_json: bool) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from dermsa.datasets.more_photos import DIAGNOSES
     from dermsa.datasets.splits import PROTOCOLS
 
     which = parser.add_mutually_exclusive_group()
@@ -449,6 +450,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure only speed and memory, with --all of all models in turns, and keep them "
         "beside the figures that are there",
+    )
+    parser.add_argument(
+        "--elsewhere",
+        choices=DIAGNOSES,
+        metavar="NAME",
+        help="take the photos of a data set that the model has never seen, but those that show a "
+        f"lesion of its own: {', '.join(DIAGNOSES)}",
     )
     parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="score these pictures instead"
@@ -488,6 +496,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.images:
             evaluation = assess.assess_folder(
                 name, options.images, options.truth, options.patients, progress=not options.json
+            )
+        elif options.elsewhere:
+            evaluation = assess.assess_elsewhere(
+                name, options.elsewhere, options.data, progress=not options.json
             )
         else:
             evaluation = assess.assess_model(
@@ -536,14 +548,18 @@ def _check_evaluate(options: argparse.Namespace) -> None:
         raise ValueError("--images and --truth belong together.")
     if options.patients and not options.images:
         raise ValueError("--patients belongs to --images: a data set knows its patients.")
-    if options.save and (options.images or options.part != "test" or options.protocol):
+    others = bool(options.images or options.elsewhere)
+    if options.images and options.elsewhere:
+        raise ValueError("Expected either --images or --elsewhere.")
+    if options.save and (others or options.part != "test" or options.protocol):
         raise ValueError("--save keeps the test part of a model's own split, nothing else.")
-    if options.cost and (
-        options.save or options.images or options.part != "test" or options.protocol
-    ):
+    if options.cost and (options.save or others or options.part != "test" or options.protocol):
         raise ValueError("--cost measures no photos: it goes with --model or --all alone.")
-    if options.protocol and options.images:
-        raise ValueError("--protocol divides a data set; pictures of --images have none.")
+    if others and (options.protocol or options.part != "test"):
+        raise ValueError(
+            "--protocol and --part divide the model's own data set, not the photos of --images or "
+            "--elsewhere."
+        )
     if not options.protocol and (options.seed is not None or options.fold is not None):
         raise ValueError("--seed and --fold belong to --protocol.")
 
@@ -941,6 +957,7 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
         "  python -m dermsa evaluate --all --cost\n"
+        "  python -m dermsa evaluate --elsewhere isic2017\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,
         _evaluate,

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import splits
+from dermsa.datasets import registry, splits, synthetic
 from dermsa.datasets.dataset import DatasetError
 from dermsa.evaluation import record
 from dermsa.evaluation.assess import (
     TruthError,
+    assess_elsewhere,
     assess_folder,
     assess_model,
     assess_run,
@@ -21,6 +22,7 @@ from dermsa.evaluation.assess import (
 )
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
+from dermsa.inference.predictor import Predictor
 from dermsa.taxonomy import HAM10000_CLASSES
 from tests.drawn_evaluations import drawn_evaluation
 
@@ -76,6 +78,57 @@ def test_a_folder_is_scored_whichever_way_it_is_labelled(photos, tmp_path, capsy
     assert main(["evaluate", *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["overall"]["accuracy"]["value"] == evaluation.interval("accuracy").value
+
+
+@pytest.fixture(scope="module")
+def both_sources(tmp_path_factory):
+    """HAM10000 and ISIC 2017, drawn; the first melanoma of the latter is a photo of the former."""
+    root = tmp_path_factory.mktemp("sources")
+    ham = synthetic.write_ham10000(root / "ham10000", lesions_per_class=3, size=(96, 128))
+    isic = synthetic.write_isic2017(root / "isic2017", lesions_per_class=4, seed=9, size=(96, 128))
+    shutil.copy(
+        next((ham / "HAM10000_images").glob("*.jpg")),
+        isic / "ISIC-2017_Training_Data" / "SYN_0000000.jpg",
+    )
+    return root
+
+
+def test_photos_of_another_source_are_scored_but_those_of_known_lesions(both_sources, capsys):
+    arguments = ["evaluate", "--model", MODEL, "--elsewhere", "isic2017"]
+    arguments += ["--data", str(both_sources)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"{MODEL} on 11 images of isic2017 (4 bkl, 3 mel, 4 nv), of which it has seen" in said
+    assert "1 more that show a lesion of ham10000 are left out" in said
+
+    found = assess_elsewhere(MODEL, "isic2017", both_sources, samples=20, progress=False)
+    assert (found.dataset, found.protocol, found.images) == ("isic2017", "none", 11)
+    photos = registry.read("isic2017", both_sources)
+    rows = np.flatnonzero(photos.table["image_id"] != "SYN_0000000")
+    ids = photos.table["image_id"].to_numpy(str)[rows]
+    np.testing.assert_array_equal(found.predictions.case_ids, ids)
+    truth = [HAM10000_CLASSES[k] for k in found.predictions.truth]
+    names = {"mel": "mel", "nv": "nv", "sk": "bkl"}
+    assert truth == [names[code] for code in photos.table["dx"].iloc[rows]]
+    # The answer is that of the app to the same photo and patient.
+    one = Predictor(MODEL).diagnose(
+        [photos.table["path"].iloc[rows[5]]], photos.patients()[rows[5]]
+    )
+    np.testing.assert_allclose(found.predictions.probabilities[5], one.probabilities, atol=1e-5)
+
+
+def test_a_source_that_trained_the_model_is_refused(both_sources, tmp_path, monkeypatch):
+    shutil.copytree(store.weights_folder() / MODEL, tmp_path / MODEL)
+    path = tmp_path / MODEL / store.CARD
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    card = json.loads(path.read_text())
+    for data, sentence in (
+        ({"name": "ham10000", "more": {"isic2017": {"images": 3}}}, "photos of isic2017, too"),
+        ({"name": "isic2017-nv-sk"}, "whose diagnoses are others"),
+    ):
+        path.write_text(json.dumps(card | {"data": card["data"] | data}))
+        with pytest.raises(DatasetError, match=sentence):
+            assess_elsewhere(MODEL, "isic2017", both_sources, samples=20, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +279,11 @@ def test_a_model_is_measured_under_another_protocol(
     ("flags", "sentence"),
     [
         ("--protocol lesion --save", "--save keeps the test part of a model's own split"),
-        ("--protocol lesion --images a --truth b", "pictures of --images have none"),
+        ("--protocol lesion --images a --truth b", "divide the model's own data set"),
+        ("--part validation --elsewhere isic2017", "divide the model's own data set"),
+        ("--elsewhere isic2017 --images a --truth b", "either --images or --elsewhere"),
+        ("--save --elsewhere isic2017", "--save keeps the test part"),
+        ("--cost --elsewhere isic2017", "--cost measures no photos"),
         ("--all --cost --save", "--cost measures no photos"),
         ("--seed 1", "belong to --protocol"),
         ("--fold 0", "belong to --protocol"),

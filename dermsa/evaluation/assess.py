@@ -2,6 +2,7 @@
 
 evaluation = assess_model("MobileNetV2")                       # on the test part of its split
 record.save(evaluation, weights_folder() / "MobileNetV2")
+assess_elsewhere("MobileNetV2", "isic2017")                   # on photos of another source
 assess_folder("MobileNetV2", Path("photos"), Path("truth.csv"))
 """
 
@@ -19,8 +20,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from dermsa import images
-from dermsa.datasets import masks, registry
-from dermsa.datasets.dataset import Dataset, require_root
+from dermsa.datasets import masks, more_photos, registry
+from dermsa.datasets.dataset import Dataset, DatasetError, require_root
 from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
@@ -86,7 +87,7 @@ def assess_model(
         DatasetError: No data, or not those the model was split on.
     """
     of = subject(name, part, data, protocol, seed, fold)
-    predictions = predict_rows(of.predictor, of.dataset, of.rows)
+    predictions = predict_rows(of.predictor, of.dataset, of.rows, progress)
     cases = _cases_of(of.dataset.table.iloc[of.rows])
     evaluation = _computed(
         of.predictor.model.name,
@@ -188,6 +189,64 @@ def assess_run(
         leaked_share=seen.share_of_images,
         leaked_lesions=seen.share_of_lesions,
         training=of_run(folder),
+    )
+
+
+def assess_elsewhere(
+    name: str | None,
+    other: str,
+    data: Path | None = None,
+    *,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores the photos of a data set that the model has never had to do with.
+
+    Photos that show a lesion of the model's own data set are left out, whichever part it is in.
+
+    Args:
+        name: A model in `weights/`; None for the default one.
+        other: A key of `more_photos.DIAGNOSES`; its diagnoses count as the model's that they are
+            a part of, and the model may give any of its own.
+        data: The folder of the data sets; None for `data_root()`.
+        samples: Bootstrap samples.
+        progress: Shows progress bars with the time left.
+
+    Raises:
+        ModelError: No such model.
+        DatasetError: No data, or the model was trained on these or on other diagnoses.
+    """
+    predictor = open_predictor(name)
+    model = predictor.model
+    own = model.card["data"]["name"]
+    if own not in more_photos.SEVEN:
+        raise DatasetError(f"{model.name} was trained on {own}, whose diagnoses are others.")
+    if other in model.card["data"].get("more", {}):
+        raise DatasetError(f"{model.name} was trained on photos of {other}, too.")
+    with tqdm(total=1.0, desc="Looking for lesions of both", disable=not progress) as bar:
+        known = registry.read(own, data)
+        photos = more_photos.read(other, known, data, lambda done: bar.update(done - bar.n))
+    left_out = len(registry.record(other).listing(require_root(data)).table) - len(photos.table)
+    rows = np.arange(len(photos.table))
+    counts = more_photos.by_class(photos)
+    found = ", ".join(f"{count} {code}" for code, count in counts.items() if count)
+    return _computed(
+        model.name,
+        "model",
+        record.served_form(model.card),
+        predict_rows(predictor, photos, rows, progress),
+        _cases_of(photos.table),
+        samples,
+        dataset=other,
+        protocol=NO_PROTOCOL,
+        part=ALL,
+        split_sha256="",
+        sentence=f"{model.name} on {len(rows)} images of {other} ({found}), of which it has seen "
+        f"none; {left_out} more that show a lesion of {own} are left out. Intervals: 95 %, "
+        "bootstrap over lesions.",
+        leaked_share=0.0,
+        leaked_lesions=0.0,
+        training=of_training(predictor),
     )
 
 

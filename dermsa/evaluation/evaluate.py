@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from dermsa import images
 from dermsa.datasets import registry, splits
@@ -200,8 +201,14 @@ def split_of(card: dict, dataset: Dataset) -> splits.Split:
     return split
 
 
-def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) -> Predictions:
-    """Calibrated probabilities of the given rows beside their truth, from the image files."""
+def predict_rows(
+    predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray, progress: bool = False
+) -> Predictions:
+    """Calibrated probabilities of the given rows beside their truth, from the image files.
+
+    Args:
+        progress: Shows a progress bar with the time left.
+    """
 
     def prepare(path: str) -> np.ndarray | tuple[np.ndarray, ...]:
         return predictor.seen(images.load(path))
@@ -209,10 +216,14 @@ def predict_rows(predictor: AnyPredictor, dataset: Dataset, rows: np.ndarray) ->
     paths = dataset.table["path"].to_numpy()
     patients = dataset.patients()
     answers = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(rows), desc="Photos", unit="image", disable=not progress) as bar,
+    ):
         for chosen in np.array_split(rows, range(BATCH, len(rows), BATCH)):
             seen = list(pool.map(prepare, paths[chosen]))
             answers.append(predictor.answers(seen, [patients[row] for row in chosen]))
+            bar.update(len(seen))
     return predictions_of(dataset, rows, np.concatenate(answers))
 
 
