@@ -30,16 +30,21 @@ def markdown(cards: Sequence[Mapping]) -> str:
     """Test figures, validation figures, trainings and thresholds of the given models.
 
     Args:
-        cards: Of one split each, so that their figures rest on the same cases.
+        cards: With the same test part, so that their figures rest on the same cases. Networks of
+            later folds, which answer within an ensemble, have no thresholds in the tables.
     """
-    parts = cards[0]["data"]["parts"]
+    test = cards[0]["data"]["parts"]["test"]
+    first = [card for card in cards if not card["protocol"].get("fold")]
     tables = [
-        (f"On the {_cases(parts['test'])} of the test part:", _figures(cards)),
-        (f"On the {_cases(parts['validation'])} of the validation part:", _validation(cards)),
+        (
+            f"On the {test['images']:,} images of {test['lesions']:,} lesions of the test part:",
+            _figures(cards),
+        ),
+        ("On the images of its validation part:", _validation(cards)),
         ("How they were trained:", _trainings(cards)),
         (
             "Thresholds, chosen on validation for a sensitivity, and what each gave on test:",
-            _thresholds(cards),
+            _thresholds(first),
         ),
     ]
     return "\n\n".join(f"{title}\n\n{_table(rows)}" for title, rows in tables)
@@ -101,10 +106,6 @@ def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> 
     return _table(rows)
 
 
-def _cases(part: Mapping) -> str:
-    return f"{part['images']:,} images of {part['lesions']:,} lesions"
-
-
 def _figures(cards: Sequence[Mapping]) -> list[list[str]]:
     rows = [["Model", "Parameters", *(title for title, *_ in FIGURES), "Melanoma AUC"]]
     for card in cards:
@@ -116,10 +117,11 @@ def _figures(cards: Sequence[Mapping]) -> list[list[str]]:
 
 def _validation(cards: Sequence[Mapping]) -> list[list[str]]:
     keys = {"Macro recall": "macro_recall", "Macro AUC": "macro_roc_auc", "Log loss": "log_loss"}
-    rows = [["Model", *keys]]
+    rows = [["Model", "Images", "Lesions", *keys]]
     for card in cards:
-        of = card["validation_metrics"]
-        rows.append([card["name"], *(_interval(of[key]) for key in keys.values())])
+        of, part = card["validation_metrics"], card["data"]["parts"]["validation"]
+        sizes = [f"{part[unit]:,}" for unit in ("images", "lesions")]
+        rows.append([card["name"], *sizes, *(_interval(of[key]) for key in keys.values())])
     return rows
 
 
