@@ -347,6 +347,7 @@ def test_an_ensemble_over_folds_is_measured_on_test_alone(over_folds, synthetic_
     # Under a protocol that tests what validated, all of it is told as seen in training.
     assert main([*arguments[:3], "--protocol", "lesion-kfold", "--data", str(synthetic_data)]) == 0
     said = capsys.readouterr().out
+    assert "Its members are of 2 folds of lesion-rotated" in said
     assert "figures are too good" in said and "of the validation part" not in said
 
 

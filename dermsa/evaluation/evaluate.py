@@ -135,7 +135,8 @@ def subject(
     rows = split.rows(dataset, part)
     found = leaks(dataset, rows, own, _as_trained(card, trained))
     under = trained.protocol if split.sha256 != trained.sha256 else ""
-    words = sentence(predictor.model.name, dataset, split, part, rows, found, under)
+    folds = card.get("folds", {}).get("count", 1)
+    words = sentence(predictor.model.name, dataset, split, part, rows, found, under, folds)
     return Subject(predictor, dataset, split, part, rows, found, words)
 
 
@@ -169,15 +170,22 @@ def sentence(
     rows: np.ndarray,
     leaks: Leaks,
     trained_under: str = "",
+    folds: int = 1,
 ) -> str:
     """What is tested on what, for the first line of every report.
 
     Args:
         leaks: Of the rows.
         trained_under: The protocol of the training, where it was another split.
+        folds: How many the members of an ensemble are of.
     """
     lesions = dataset.table["lesion_id"].iloc[rows].nunique()
     trained = f" It was trained under {trained_under}." if trained_under else ""
+    if folds > 1:
+        trained += (
+            f" Its members are of {folds} folds of lesion-rotated: what validates some of them has "
+            "trained others."
+        )
     return (
         f"{name} on {len(rows)} {part} images of {lesions} lesions of {dataset.name}, protocol "
         f"{split.protocol}: {splits.PROTOCOLS[split.protocol]}{trained} {leaks.sentence} "
