@@ -443,7 +443,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save",
         action="store_true",
-        help="measure maps, speed and memory, too, and keep everything in the model's folder",
+        help="measure maps, speed and memory, too, and keep everything in the model's folder; with "
+        "--elsewhere, keep what the Diagnose page tells of it",
     )
     parser.add_argument(
         "--cost",
@@ -478,7 +479,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dermsa.evaluation import assess, cost, record
+    from dermsa.evaluation import assess, cost, elsewhere, record
     from dermsa.inference import store
 
     _check_evaluate(options)
@@ -490,7 +491,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.cost:
         _evaluate_cost(names, options.json)
         return
-    costs = cost.measure(names) if options.save else {}
+    costs = cost.measure(names) if options.save and not options.elsewhere else {}
     results = []
     for name in names:
         if options.images:
@@ -513,7 +514,9 @@ def _evaluate(options: argparse.Namespace) -> None:
                 cost=costs.get(name),
                 progress=not options.json,
             )
-        if options.save:
+        if options.save and options.elsewhere:
+            elsewhere.keep(evaluation)
+        elif options.save:
             record.save(evaluation, store.weights_folder() / name)
         results.append(record.as_dict(evaluation))
         if not options.json:
@@ -551,8 +554,8 @@ def _check_evaluate(options: argparse.Namespace) -> None:
     others = bool(options.images or options.elsewhere)
     if options.images and options.elsewhere:
         raise ValueError("Expected either --images or --elsewhere.")
-    if options.save and (others or options.part != "test" or options.protocol):
-        raise ValueError("--save keeps the test part of a model's own split, nothing else.")
+    if options.save and (options.images or options.part != "test" or options.protocol):
+        raise ValueError("--save keeps the test part of a model's own split, or --elsewhere.")
     if options.cost and (options.save or others or options.part != "test" or options.protocol):
         raise ValueError("--cost measures no photos: it goes with --model or --all alone.")
     if others and (options.protocol or options.part != "test"):
@@ -957,7 +960,7 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
         "  python -m dermsa evaluate --all --cost\n"
-        "  python -m dermsa evaluate --elsewhere isic2017\n"
+        "  python -m dermsa evaluate --elsewhere isic2017 --save\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,
         _evaluate,

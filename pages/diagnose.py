@@ -13,9 +13,10 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dermsa import images, plots
-from dermsa.evaluation import record
+from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.metrics import METRICS
+from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
 from dermsa.inference.ensemble import AnyPredictor
@@ -269,13 +270,21 @@ def show_triage(diagnosis: Diagnosis) -> None:
         f"validation lesions. On test lesions it had a sensitivity of {rate(triage.sensitivity)} "
         f"and a specificity of {rate(triage.specificity)}.]"
     )
+    measured = elsewhere.read(diagnosis.model)
+    point = measured and measured.at(triage.target_sensitivity)
+    if point:
+        st.markdown(
+            f":small[**On photos of another source**, {measured.title}, of which it has seen none, "
+            f"it had a sensitivity of {rate(point.sensitivity)} and a specificity of "
+            f"{rate(point.specificity)}. Those of your own camera may be as foreign to it.]"
+        )
 
 
-def rate(measured: MeasuredRate) -> str:
-    if measured.value is None:
+def rate(measured: MeasuredRate | Interval) -> str:
+    if measured.value is None or not np.isfinite(measured.value):
         return "that was not measured"
     ends = ""
-    if measured.low is not None:
+    if measured.low is not None and np.isfinite(measured.low):
         ends = f"95 % interval {percent(measured.low)} to {percent(measured.high)}, "
     return f"{percent(measured.value)} ({ends}n = {measured.n:,})"
 
@@ -534,6 +543,9 @@ def show_model(diagnosis: Diagnosis, card: dict) -> None:
     if by_class:
         with st.expander("Test figures of each diagnosis"):
             st.table(by_class, border="horizontal", hide_index=True)
+    if foreign := elsewhere.read(diagnosis.model):
+        st.table(foreign_figures(foreign), border="horizontal", hide_index=True)
+        st.caption(foreign.sentence)
     data, protocol = card.get("data", {}), card.get("protocol", {})
     st.markdown(
         f":small[Measured on test lesions of {data.get('name', UNKNOWN)}, protocol "
@@ -560,10 +572,22 @@ def test_figures(card: dict) -> tuple[list[dict], list[dict]]:
     )
 
 
-def figure_row(title: str, figure: dict) -> dict[str, str]:
+def foreign_figures(foreign: elsewhere.Elsewhere) -> list[dict]:
+    """Table rows of what was measured on another source."""
+    of_class = {f"ROC AUC, {in_sentence(code)}": of for code, of in foreign.roc_auc.items()}
+    figures = {"Accuracy": foreign.accuracy} | of_class
+    heading = f"On photos of another source, {foreign.title}"
+    return [
+        figure_row(title, each.as_dict(), heading)
+        for title, each in figures.items()
+        if np.isfinite(each.value)
+    ]
+
+
+def figure_row(title: str, figure: dict, heading: str = "On test lesions") -> dict[str, str]:
     low, high = figure["low"], figure["high"]
     return {
-        "On test lesions": title,
+        heading: title,
         "Value": f"{figure['value']:.3f}",
         "95 % interval": "" if low is None else f"{low:.3f} to {high:.3f}",
         "Photos": f"{figure['n']:,}",

@@ -11,7 +11,7 @@ import pytest
 from dermsa.cli import main
 from dermsa.datasets import registry, splits, synthetic
 from dermsa.datasets.dataset import DatasetError
-from dermsa.evaluation import record
+from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.assess import (
     TruthError,
     assess_elsewhere,
@@ -23,7 +23,7 @@ from dermsa.evaluation.assess import (
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
-from dermsa.taxonomy import HAM10000_CLASSES
+from dermsa.taxonomy import HAM10000_CLASSES, MALIGNANT
 from tests.drawn_evaluations import drawn_evaluation
 
 MODEL = "MobileNetV3Small"
@@ -115,6 +115,47 @@ def test_photos_of_another_source_are_scored_but_those_of_known_lesions(both_sou
         [photos.table["path"].iloc[rows[5]]], photos.patients()[rows[5]]
     )
     np.testing.assert_allclose(found.predictions.probabilities[5], one.probabilities, atol=1e-5)
+
+
+def test_what_was_measured_elsewhere_is_kept_until_the_model_changes(
+    both_sources, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(store.weights_folder() / MODEL, tmp_path / MODEL)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    (tmp_path / MODEL / elsewhere.FILE).unlink(missing_ok=True)
+    assert elsewhere.read(MODEL) is None
+    arguments = ["evaluate", "--model", MODEL, "--elsewhere", "isic2017", "--save"]
+    before = (tmp_path / MODEL / record.EVALUATION).read_bytes()
+    assert main([*arguments, "--data", str(both_sources)]) == 0
+    assert (tmp_path / MODEL / record.EVALUATION).read_bytes() == before
+
+    kept, card = elsewhere.read(MODEL), store.read_card(MODEL)
+    found = assess_elsewhere(MODEL, "isic2017", both_sources, samples=20, progress=False)
+    assert kept.images == 11 and kept.sentence == found.sentence
+    assert kept.title == "ISIC 2017 part 3" and set(kept.roc_auc) == {"bkl", "mel", "nv"}
+    assert kept.accuracy.value == found.interval("accuracy").value
+    assert kept.roc_auc["mel"].value == found.interval("roc_auc", "mel").value
+    said, truth = found.predictions.probabilities, found.predictions.truth
+    is_melanoma = truth == HAM10000_CLASSES.index("mel")
+    scores = {
+        "malignancy": said[:, [HAM10000_CLASSES.index(code) for code in MALIGNANT]].sum(axis=1),
+        "melanoma": said[:, HAM10000_CLASSES.index("mel")],
+    }
+    for kind, score in scores.items():
+        for point, own in zip(getattr(kept, kind), card["triage"][kind], strict=True):
+            assert point.threshold == own["threshold"]
+            referred = score >= point.threshold
+            assert point.sensitivity.value == pytest.approx(referred[is_melanoma].mean())
+            assert point.specificity.value == pytest.approx(1 - referred[~is_melanoma].mean())
+            assert (point.sensitivity.n, point.specificity.n) == (3, 8)
+    assert kept.at(0.95).threshold == card["triage"]["malignancy"][1]["threshold"]
+    assert kept.at(0.5) is None
+
+    card["temperature"] *= 2
+    (tmp_path / MODEL / store.CARD).write_text(json.dumps(card))
+    assert elsewhere.read(MODEL) is None
+    (tmp_path / MODEL / elsewhere.FILE).write_text("{}")
+    assert elsewhere.read(MODEL) is elsewhere.read("nobody") is None
 
 
 def test_a_source_that_trained_the_model_is_refused(both_sources, tmp_path, monkeypatch):
@@ -282,7 +323,7 @@ def test_a_model_is_measured_under_another_protocol(
         ("--protocol lesion --images a --truth b", "divide the model's own data set"),
         ("--part validation --elsewhere isic2017", "divide the model's own data set"),
         ("--elsewhere isic2017 --images a --truth b", "either --images or --elsewhere"),
-        ("--save --elsewhere isic2017", "--save keeps the test part"),
+        ("--save --images a --truth b", "--save keeps the test part"),
         ("--cost --elsewhere isic2017", "--cost measures no photos"),
         ("--all --cost --save", "--cost measures no photos"),
         ("--seed 1", "belong to --protocol"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dermsa.datasets.dataset import DatasetError, require_root
-from dermsa.evaluation import evaluate, record
+from dermsa.evaluation import elsewhere, evaluate, record
 from dermsa.inference import store
 from dermsa.training.config import MONITORS
 from dermsa.training.export import card_readme
@@ -69,6 +69,15 @@ def test_the_figures_of_a_card_are_those_of_its_kept_answers(name):
         assert kept.interval(metric).value == pytest.approx(
             card["metrics"][metric]["value"], abs=2e-3
         )
+
+
+@pytest.mark.parametrize("role", store.ROLES)
+def test_what_answers_by_default_was_measured_on_another_source_as_it_is(role):
+    foreign, card = elsewhere.read(role), store.read_card(role)
+    assert foreign.images == 2000 and "isic2017" not in card["data"]["more"]
+    for kind in ("malignancy", "melanoma"):
+        own = [point["threshold"] for point in card["triage"][kind]]
+        assert [point.threshold for point in getattr(foreign, kind)] == own
 
 
 def test_the_kept_answers_of_the_default_model_come_again_from_the_images():

@@ -49,21 +49,21 @@ def operating_points(
     points = []
     for target in TRIAGE_TARGETS:
         threshold = malignancy_threshold(score, is_positive, target)
-        sensitivity, specificity = _rates(test, positive, threshold, samples)
-        points.append(
-            {
-                "target_sensitivity": target,
-                "threshold": threshold,
-                "sensitivity": sensitivity,
-                "specificity": specificity,
-            }
-        )
+        rates = rates_at(test, positive, threshold, samples)
+        points.append({"target_sensitivity": target, "threshold": threshold, **rates})
     return points
 
 
-def _rates(
-    predictions: Predictions, positive: frozenset[str], threshold: float, samples: int
-) -> tuple[dict, dict]:
+def rates_at(
+    predictions: Predictions, positive: frozenset[str], threshold: float, samples: int = SAMPLES
+) -> dict[str, dict]:
+    """What a threshold does: `sensitivity` and `specificity`, each an interval as in `measure`.
+
+    Args:
+        positive: The classes to be found; their probabilities add up.
+        threshold: A case counts as found from this probability on.
+    """
+
     def rate(which: int, cases: Predictions) -> np.ndarray:
         ranking: Ranking = rank(*_against_rest(cases, positive), cases.weights)
         return ranking.rates_at(threshold)[which]
@@ -76,7 +76,10 @@ def _rates(
         Metric("specificity", "Specificity", partial(rate, 1), False, lambda p: ~found(p), True),
     )
     sensitivity, specificity = bootstrap_report(predictions, metrics, samples=samples)
-    return sensitivity.interval.as_dict(), specificity.interval.as_dict()
+    return {
+        "sensitivity": sensitivity.interval.as_dict(),
+        "specificity": specificity.interval.as_dict(),
+    }
 
 
 def _against_rest(

@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dermsa.evaluation import record
+from dermsa.evaluation import elsewhere, record
 from dermsa.inference import store
 from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
@@ -97,10 +97,24 @@ def test_test_figures_and_model_are_named(page, lesion):
     point = open_predictor().operating_point
     assert percent(point["sensitivity"]["value"]) in text
     assert f"n = {point['specificity']['n']:,}" in text
-    overall, by_class = (t.value for t in page.table if "95 % interval" in t.value.columns)
+    overall, by_class = (t.value for t in page.table if "On test lesions" in t.value.columns)
     assert f"{card['metrics']['macro_recall']['value']:.3f}" in list(overall["Value"])
     assert "ROC AUC, melanoma" in list(overall["On test lesions"])
     assert len(by_class) == 3 * len(HAM10000_CLASSES)
+
+
+def test_what_it_does_on_photos_of_another_source_is_told(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    foreign = elsewhere.read(store.default_model())
+    point = foreign.at(open_predictor().operating_point["target_sensitivity"])
+    (told,) = (each.value for each in page.markdown if "another source" in each.value)
+    assert foreign.title in told and percent(point.sensitivity.value) in told
+    assert f"n = {point.specificity.n:,}" in told
+    heading = f"On photos of another source, {foreign.title}"
+    (table,) = (t.value for t in page.table if heading in t.value.columns)
+    assert list(table[heading])[0] == "Accuracy" and "ROC AUC, melanoma" in list(table[heading])
+    assert f"{foreign.roc_auc['mel'].value:.3f}" in list(table["Value"])
+    assert foreign.sentence in [caption.value for caption in page.caption]
 
 
 def test_unknown_patient_moves_nothing(page, lesion):
@@ -287,12 +301,14 @@ def test_damaged_model_gets_one_sentence_and_another_can_be_chosen(own_weights, 
 
 
 def test_maps_that_were_not_measured_are_shown_without_a_word_of_it(own_weights, lesion):
-    for evaluation in own_weights.glob("*/evaluation.json"):
-        evaluation.unlink()
+    for pattern in (record.EVALUATION, elsewhere.FILE):
+        for measured in own_weights.glob(f"*/{pattern}"):
+            measured.unlink()
     page = AppTest.from_file("../../app.py", default_timeout=60).run()
     upload(page, ("lesion.jpg", lesion))
     assert not page.exception and "What the model saw" in headings(page)
     assert not any("highest point" in caption.value for caption in page.caption)
+    assert not any("another source" in text.value for text in page.markdown)
 
 
 def test_no_model_at_all_gets_one_sentence(tmp_path, monkeypatch):
