@@ -14,10 +14,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dermsa import cli_training
 from dermsa.cli_command import Command, data_argument, say
 from dermsa.machine import prepare_tensorflow
+
+if TYPE_CHECKING:
+    from dermsa.evaluation.cost import Cost
+    from dermsa.evaluation.record import Evaluation
 
 EXIT_REFUSED = 2
 
@@ -358,7 +363,7 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="models in weights/ of one data set and one split",
+        help="models in weights/ of one data set and one split, or of folds of lesion-rotated",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--name", help="of the ensemble: its folder in weights/")
@@ -439,7 +444,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         f"of them it was trained on: {', '.join(PROTOCOLS)}",
     )
     parser.add_argument("--seed", type=int, help="of the protocol's draw (0)")
-    parser.add_argument("--fold", type=int, help="which fold of the protocol is tested (0)")
+    parser.add_argument("--fold", type=int, help="which fold of the protocol (0)")
     parser.add_argument(
         "--save",
         action="store_true",
@@ -479,7 +484,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dermsa.evaluation import assess, cost, elsewhere, record
+    from dermsa.datasets.dataset import DatasetError
+    from dermsa.evaluation import cost, elsewhere, record
     from dermsa.inference import store
 
     _check_evaluate(options)
@@ -494,26 +500,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     costs = cost.measure(names) if options.save and not options.elsewhere else {}
     results = []
     for name in names:
-        if options.images:
-            evaluation = assess.assess_folder(
-                name, options.images, options.truth, options.patients, progress=not options.json
-            )
-        elif options.elsewhere:
-            evaluation = assess.assess_elsewhere(
-                name, options.elsewhere, options.data, progress=not options.json
-            )
-        else:
-            evaluation = assess.assess_model(
-                name,
-                options.part,
-                options.data,
-                protocol=options.protocol,
-                seed=options.seed or 0,
-                fold=options.fold or 0,
-                attention=options.save,
-                cost=costs.get(name),
-                progress=not options.json,
-            )
+        try:
+            evaluation = _assessed(name, options, costs.get(name))
+        except DatasetError as error:
+            if not options.all:
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            continue
         if options.save and options.elsewhere:
             elsewhere.keep(evaluation)
         elif options.save:
@@ -523,6 +516,30 @@ def _evaluate(options: argparse.Namespace) -> None:
             _show_evaluation(results[-1])
     if options.json:
         print(json.dumps(results if options.all else results[0], indent=1))
+
+
+def _assessed(name: str, options: argparse.Namespace, cost: Cost | None) -> Evaluation:
+    """What a model does on the cases that the options name."""
+    from dermsa.evaluation import assess
+
+    progress = not options.json
+    if options.images:
+        return assess.assess_folder(
+            name, options.images, options.truth, options.patients, progress=progress
+        )
+    if options.elsewhere:
+        return assess.assess_elsewhere(name, options.elsewhere, options.data, progress=progress)
+    return assess.assess_model(
+        name,
+        options.part,
+        options.data,
+        protocol=options.protocol,
+        seed=options.seed or 0,
+        fold=options.fold or 0,
+        attention=options.save,
+        cost=cost,
+        progress=progress,
+    )
 
 
 def _evaluate_cost(names: Sequence[str], as_json: bool) -> None:
@@ -757,7 +774,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--split", metavar="FILE", help="also look for lesions its parts share")
     checking.add_argument("--protocol", metavar="NAME", help="draw this split instead of a file")
     checking.add_argument("--seed", type=int, default=0, help="of the protocol's draw (0)")
-    checking.add_argument("--fold", type=int, default=0, help="which fold is tested (0)")
+    checking.add_argument("--fold", type=int, default=0, help="which fold of the protocol (0)")
     data_argument(checking)
     weights = action("weights", "where ImageNet starting weights come from; with a name, get them")
     weights.add_argument(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,15 @@ def test_common_settings_change_the_reference_and_no_variant_s_own():
     squashed, kept = (sweeps.table("ablations/aspect", common)[i].config for i in (0, -1))
     assert squashed.class_weights == kept.class_weights == "balanced"
     assert kept.classifier.input_size == (166, 222)
+    for pixels in range(64, 400, 16):  # as many pixels, so that `results` puts them together
+        height, width = ablations.settings_of("aspect kept", pixels)["input_size"]
+        assert round(math.sqrt(height * width)) == pixels
+        assert height / width == pytest.approx(3 / 4, abs=0.02)
+    with pytest.raises(ValueError, match="square. Received: 192 x 256"):
+        sweeps.table("ablations/aspect", {"input_size": "192 x 256"})
+    folded = {"protocol": "lesion-rotated", "fold": 2}
+    protocols = [each.config.protocol for each in sweeps.table("ablations/split", folded)]
+    assert set(protocols) == {"lesion-rotated", "image-90-10"}
 
 
 def test_the_runs_carry_both_tags_and_the_common_settings(capsys):

@@ -321,6 +321,9 @@ def over_folds(weights, synthetic_data, synthetic_dataset):
 def test_validation_asks_those_that_were_not_trained_on_it(over_folds, both, synthetic_dataset):
     card, even = over_folds.model.card, np.full(2, 0.5)
     assert card["folds"] == {"count": 2, "members_asked": 2, "calibrated_by": ["first", "last"]}
+    rotated = splits.draw(synthetic_dataset, "lesion-rotated")
+    told = card["protocol"]
+    assert (told["name"], told["sha256"], told["fold"]) == ("lesion-rotated", rotated.sha256, 0)
     plain = splits.draw(synthetic_dataset, "lesion")
     rows = plain.rows(synthetic_dataset, "validation")
     found = [predict_rows(Predictor(name), synthetic_dataset, rows) for name in ("first", "last")]
@@ -336,6 +339,40 @@ def test_validation_asks_those_that_were_not_trained_on_it(over_folds, both, syn
     assert "answered by the 2 of 3 members that were not trained on it" in card_readme(card)
 
 
+def test_with_a_member_a_fold_each_photo_is_answered_by_the_one_it_is_new_to(
+    over_folds, weights, synthetic_data, synthetic_dataset
+):
+    arguments = ["ensemble", "--name", "pair", "--data", str(synthetic_data), "--members"]
+    cards = []
+    for order in (["third", "first"], ["first", "third"]):
+        assert main([*arguments, *order]) == 0
+        cards.append(store.read_card("pair"))
+        shutil.rmtree(weights / "pair")
+    assert cards[0]["protocol"] == cards[1]["protocol"]
+    assert cards[0]["temperature"] == pytest.approx(cards[1]["temperature"], rel=1e-4)
+
+    truth, said, scores = [], [], []
+    for name, fold in (("third", 2), ("first", 0)):
+        split = splits.draw(synthetic_dataset, "lesion-rotated", fold=fold)
+        predictor, rows = Predictor(name), split.rows(synthetic_dataset, "validation")
+        found = predict_rows(predictor, synthetic_dataset, rows)
+        truth.append(found.truth)
+        said.append(np.log(found.probabilities))
+        paths = synthetic_dataset.table["path"].iloc[rows]
+        novelty = [predictor.diagnose([path]).photos[0].novelty for path in paths]
+        scores += [each.score / each.threshold for each in novelty]
+    truth, said = np.concatenate(truth), np.concatenate(said)
+    card = cards[0]
+    assert card["folds"]["members_asked"] == 1
+    assert card["temperature"] == pytest.approx(fit_temperature(said, truth), rel=1e-3)
+    measured = card["validation_metrics"]["log_loss"]
+    assert measured["n"] == len(truth) == card["data"]["parts"]["validation"]["images"]
+    expected = log_loss(truth, softmax(said, card["temperature"]), labels=range(7))
+    assert measured["value"] == pytest.approx(expected, abs=1e-4)
+    limit = np.quantile(scores, 1 - card["novelty"]["false_alarm_rate"])
+    assert card["novelty"]["threshold"] == pytest.approx(limit, rel=1e-3)
+
+
 def test_an_ensemble_over_folds_is_measured_on_test_alone(over_folds, synthetic_data, capsys):
     arguments = ["evaluate", "--model", "turns", "--json", "--data", str(synthetic_data)]
     assert main(arguments) == 0
@@ -344,6 +381,12 @@ def test_an_ensemble_over_folds_is_measured_on_test_alone(over_folds, synthetic_
     assert overall["log_loss"]["value"] == pytest.approx(metrics["log_loss"]["value"], abs=1e-4)
     assert main([*arguments, "--part", "validation"]) == 2
     assert "trained on the photos of validation" in capsys.readouterr().err
+    # Of all models, the others are measured nevertheless.
+    everyone = ["evaluate", "--all", "--part", "validation", "--data", str(synthetic_data)]
+    assert main(everyone) == 0
+    printed = capsys.readouterr()
+    assert "turns is left out: turns is an ensemble over folds" in printed.err
+    assert "both on" in printed.out and "first on" in printed.out
     # Under a protocol that tests what validated, all of it is told as seen in training.
     assert main([*arguments[:3], "--protocol", "lesion-kfold", "--data", str(synthetic_data)]) == 0
     said = capsys.readouterr().out
@@ -404,27 +447,13 @@ def test_members_that_do_not_fit_are_refused_by_name(
     other = {"name": "lesion", "seed": 1, "sha256": hash_of}
     for values, what in (
         ({"classes": ["mel", "nv"]}, "diagnoses"),
-        ({"protocol": other}, "test photos"),
+        ({"protocol": other}, "split"),
         ({"data": {"name": "isic2017"}}, "data set"),
     ):
         changed_card(**values)
         message = refused(["first", "odd"], synthetic_data, capsys)
         assert f"odd and first do not have the same {what}" in message
         shutil.rmtree(weights / "odd")
-
-
-def test_members_whose_validation_overlaps_are_refused(
-    weights, changed_card, synthetic_data, synthetic_dataset, capsys, monkeypatch
-):
-    half = splits.draw(synthetic_dataset, "lesion")
-    parts = half.parts.copy()
-    parts[parts[parts == "validation"].index[0]] = "train"
-    half = dataclasses.replace(half, parts=parts)
-    drawn = {"first": splits.draw(synthetic_dataset, "lesion"), "odd": half}
-    changed_card(name="odd")
-    monkeypatch.setattr("dermsa.training.ensemble.split_of", lambda card, _: drawn[card["name"]])
-    message = refused(["first", "odd"], synthetic_data, capsys)
-    assert "odd shares photos of validation with other members, but not all" in message
 
 
 def test_a_damaged_member_is_refused_by_name(weights, changed_card, synthetic_data, capsys):

@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 from tiny import config_of
 
+from dermsa.cli import main
 from dermsa.datasets import more_photos, registry, synthetic
 from dermsa.datasets.dataset import DatasetError
+from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
+from dermsa.training import runs
 from dermsa.training.examples import split_rows
+from dermsa.training.export import _more
 from dermsa.training.runs import create_run
 from dermsa.training.trainer import _read, train
 
@@ -82,6 +86,29 @@ def test_they_train_and_are_neither_validated_nor_tested(data, own):
     ]
     train(run, data)
     assert "11 photos of isic2017 train, too" in (run.folder / "train.log").read_text()
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_model_tells_of_them_also_where_only_its_start_was_trained_on_them(
+    data, own, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    settings = "--backbone Tiny --input-size 64 --initial-weights none --epochs 1 --batch-size 8"
+    settings = ["train", *settings.split(), "--data", str(data)]
+    assert main([*settings, "--title", "with-more", "--more-photos", "isic2017"]) == 0
+    first = next(run for run in runs.all_runs() if "with-more" in run.id)
+    assert main([*settings, "--title", "second-stage", "--start-from", first.id]) == 0
+    second = next(run for run in runs.all_runs() if "second-stage" in run.id)
+    assert main(["export", second.id, "--name", "second", "--data", str(data)]) == 0
+    card = store.read_card("second")
+    assert card["data"]["more"]["isic2017"]["images"] == 11 and "ISIC 2017" in card["licence"]
+    assert main(["evaluate", "--model", "second", "--elsewhere", "isic2017"]) == 2
+    # A third stage learns it from the model, and one whose start is gone says so.
+    third = create_run(config_of(start_from="second"))
+    assert _more(third.config(), own, data) == (card["data"]["more"], [])
+    runs.delete(first)
+    found, (unknown,) = _more(second.config(), own, data)
+    assert found == {} and f"{first.id}, which is not there any more" in unknown
 
 
 def test_only_where_the_diagnoses_are_the_same():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,14 +87,14 @@ def test_a_teacher_of_another_split_is_refused(synthetic_data):
     assert run.state == "failed" and "another split" in run.status()["error"]
 
 
-def test_a_teacher_that_has_seen_what_validates_is_refused(synthetic_data):
-    path = store.weights_folder() / "master" / store.CARD
-    before = path.read_text()
-    path.write_text(json.dumps(json.loads(before) | {"folds": {"count": 2}}))
+def test_a_teacher_that_has_seen_what_validates_is_refused(synthetic_data, tmp_path, monkeypatch):
+    shutil.copytree(store.weights_folder() / "master", tmp_path / "master")
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    path = tmp_path / "master" / store.CARD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"folds": {"count": 2}}))
     run = create_run(config_of(teacher="master"))
     with pytest.raises(RunError, match="ensemble over folds.*this run is validated on"):
         train(run, synthetic_data)
-    path.write_text(before)
 
 
 def test_a_teacher_that_is_not_there_is_named(synthetic_data):

@@ -41,7 +41,7 @@ from dermsa.inference.ensemble import AnyPredictor, EnsemblePredictor, open_pred
 from dermsa.inference.predictor import Predictor
 from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
-from dermsa.taxonomy import UNKNOWN
+from dermsa.taxonomy import NAMES, UNKNOWN, in_sentence
 
 BATCH = 32
 OPTIONAL_COLUMNS = ("lesion_id", "dx_type", "source", *batch.PATIENT_COLUMNS)
@@ -229,6 +229,11 @@ def assess_elsewhere(
     left_out = len(registry.record(other).listing(require_root(data)).table) - len(photos.table)
     rows = np.arange(len(photos.table))
     counts = more_photos.by_class(photos)
+    renamed = "".join(
+        f"{NAMES[code]} counts as {in_sentence(ours)}. "
+        for code, ours in more_photos.DIAGNOSES[other].items()
+        if code != ours
+    )
     found = ", ".join(f"{count} {code}" for code, count in counts.items() if count)
     return _computed(
         model.name,
@@ -242,8 +247,8 @@ def assess_elsewhere(
         part=ALL,
         split_sha256="",
         sentence=f"{model.name} on {len(rows)} images of {other} ({found}), of which it has seen "
-        f"none; {left_out} more that show a lesion of {own} are left out. Intervals: 95 %, "
-        "bootstrap over lesions.",
+        f"none; {left_out} more that show a lesion of {own} are left out. {renamed}"
+        "Intervals: 95 %, bootstrap over photos: which show the same lesion is not known.",
         leaked_share=0.0,
         leaked_lesions=0.0,
         training=of_training(predictor),

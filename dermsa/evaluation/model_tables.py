@@ -34,13 +34,13 @@ def markdown(cards: Sequence[Mapping]) -> str:
             later folds, which answer within an ensemble, have no thresholds in the tables.
     """
     test = cards[0]["data"]["parts"]["test"]
-    first = [card for card in cards if not card["protocol"].get("fold")]
+    first = [card for card in cards if not _of_a_later_fold(card)]
     tables = [
         (
             f"On the {test['images']:,} images of {test['lesions']:,} lesions of the test part:",
             _figures(cards),
         ),
-        ("On the images of its validation part:", _validation(cards)),
+        ("On the images of each model's own validation part:", _validation(cards)),
         ("How they were trained:", _trainings(cards)),
         (
             "Thresholds, chosen on validation for a sensitivity, and what each gave on test:",
@@ -106,6 +106,11 @@ def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> 
     return _table(rows)
 
 
+def _of_a_later_fold(card: Mapping) -> bool:
+    protocol = card["protocol"]
+    return protocol["name"] == "lesion-rotated" and bool(protocol.get("fold"))
+
+
 def _figures(cards: Sequence[Mapping]) -> list[list[str]]:
     rows = [["Model", "Parameters", *(title for title, *_ in FIGURES), "Melanoma AUC"]]
     for card in cards:
@@ -121,17 +126,21 @@ def _validation(cards: Sequence[Mapping]) -> list[list[str]]:
     for card in cards:
         of, part = card["validation_metrics"], card["data"]["parts"]["validation"]
         sizes = [f"{part[unit]:,}" for unit in ("images", "lesions")]
-        rows.append([card["name"], *sizes, *(_interval(of[key]) for key in keys.values())])
+        name = card["name"]
+        if "folds" in card:
+            name += f" ({card['folds']['members_asked']} of {len(card['members'])} members a photo)"
+        rows.append([name, *sizes, *(_interval(of[key]) for key in keys.values())])
     return rows
 
 
 def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
-    rows = [["Model", "Backbone", "Pixels", "Epochs", "Chosen", "Minutes", "Seed", "Preset"]]
+    columns = ("Backbone", "Fold", "Pixels", "Epochs", "Chosen", "Minutes", "Seed", "Preset")
+    rows = [["Model", *columns]]
     for card in cards:
         if "training" not in card:
             members = " + ".join(member["model"] for member in card["members"])
             rows.append(
-                [card["name"], f"mean of {members}", *[""] * 5, f"`shipped/{card['name']}`"]
+                [card["name"], f"mean of {members}", *[""] * 6, f"`shipped/{card['name']}`"]
             )
             continue
         architecture, training = card["architecture"], card["training"]
@@ -139,6 +148,7 @@ def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
             [
                 card["name"],
                 architecture["backbone"],
+                str(card["protocol"].get("fold") or 0),
                 str(architecture["input_size"][0]),
                 str(training["epochs_done"]),
                 str(training["chosen_epoch"]),

@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random last layer, no attention": {"last_layer": "glorot", "head": "global_pooling"},
     "no patient data": {"patient_branch": "none"},
     "blue first (BGR)": {"channel_order": "bgr"},
-    "split by image": {"protocol": "image-90-10"},
+    "split by image": {"protocol": "image-90-10", "fold": 0},
     "taught by MobileNetEnsemble": {"teacher": "MobileNetEnsemble"},
     "mixup of 0.2": {"mixup": 0.2},
     "no cutout": {"augmentation": "uncovered"},
@@ -121,7 +121,8 @@ ABLATIONS: dict[str, Ablation] = {
         + ("none weights, epsilon 0.1",),
     ),
     "aspect": Ablation(
-        "Photos squashed to a square (reference) or with their aspect kept, 83 x 111 pixels",
+        "Photos squashed to a square (reference) or with their aspect of 3:4 kept, with as many "
+        "pixels",
         REFERENCE,
         ("aspect kept",),
     ),
@@ -153,8 +154,8 @@ def settings_of(variant: str, pixels: int = PIXELS) -> dict[str, Any]:
     """What a variant changes in a reference whose photos have this height and width."""
     settings = VARIANTS[variant]
     if "input_size" in settings:
-        size = tuple(round(side * pixels / PIXELS) for side in settings["input_size"])
-        settings = {**settings, "input_size": size}
+        height = round(settings["input_size"][0] * pixels / PIXELS)
+        settings = {**settings, "input_size": (height, round(pixels**2 / height))}
     return settings
 
 

@@ -40,6 +40,7 @@ from dermsa.training.export import (
     licence_of,
     novelty_threshold,
     part_sizes,
+    protocol_entry,
     results_of,
     write_model,
 )
@@ -50,6 +51,7 @@ WEIGHTINGS = {
     "mean": "every member counts the same",
     "fitted": "weights that make the log loss on validation least",
 }
+ROTATED = "lesion-rotated"
 EVEN_SHARE = 0.05
 EXPLAINED_PHOTOS = 500
 """Enough to tell whose maps lie best, which differ by tens of percent."""
@@ -193,12 +195,12 @@ def make_ensemble(
             "parameters": sum(model.card["architecture"]["parameters"] for model in models)
         },
         "data": first["data"] | {"parts": part_sizes(dataset, rows), "more": more},
-        "protocol": calibrating[0].models[0].card["protocol"],
-        **({"folds": _told(folds, calibrating)} if len(folds) > 1 else {}),
+        "protocol": first["protocol"],
+        **(_over_folds(dataset, first, folds, calibrating) if len(folds) > 1 else {}),
         **settings,
         **results,
         **({"explained_by": explaining} if explaining else {}),
-        "notes": list(notes),
+        "notes": [*notes, *(_told(folds, calibrating, rows) if len(folds) > 1 else ())],
         "licence": licence_of(dataset.name, *more),
         "intended_use": first["intended_use"],
     }
@@ -275,40 +277,69 @@ def _folds(models: Sequence[store.Model], dataset: Dataset) -> list[_Fold]:
     """The members by what validates them.
 
     Raises:
-        EnsembleError: A member was trained or validated on what tests another, or two were
-            validated on photos of which only some are the same.
+        EnsembleError: Their splits are not the same, nor folds of the same draw.
         DatasetError: The data are not those the members were split on.
     """
     folds: list[_Fold] = []
     for model in models:
         split = split_of(model.card, dataset)
+        if model.card["protocol"]["sha256"] != models[0].card["protocol"]["sha256"]:
+            _check_rotated(model, models[0])
         train, validation, test = (split.rows(dataset, part) for part in splits.PARTS)
-        if folds and not np.array_equal(test, folds[0].test):
-            raise EnsembleError(
-                f"{model.name} and {models[0].name} do not have the same test photos, so that they "
-                "cannot answer as one."
-            )
         same = [i for i, f in enumerate(folds) if np.array_equal(f.validation, validation)]
-        if same and np.array_equal(folds[same[0]].train, train):
+        if same:
             fold = folds[same[0]]
             folds[same[0]] = dataclasses.replace(fold, models=(*fold.models, model))
-        elif any(np.isin(validation, fold.validation).any() for fold in folds):
-            raise EnsembleError(
-                f"{model.name} shares photos of validation with other members, but not all. "
-                "Members have the same split, or are of folds of the protocol lesion-rotated."
-            )
         else:
             folds.append(_Fold((model,), train, validation, test))
     return folds
 
 
-def _told(folds: Sequence[_Fold], calibrating: Sequence[_Fold]) -> dict:
-    """The card's entry of an ensemble over folds: who answered the photos of validation."""
+def _check_rotated(model: store.Model, first: store.Model) -> None:
+    """Whether two models of different splits are of folds of the same draw.
+
+    Raises:
+        EnsembleError: They are not, so that one may have been trained on what tests the other.
+    """
+    protocols = [each.card["protocol"] for each in (model, first)]
+    if {each["name"] for each in protocols} - {"lesion", ROTATED} or (
+        protocols[0]["seed"] != protocols[1]["seed"]
+    ):
+        raise EnsembleError(
+            f"{model.name} and {first.name} do not have the same split, so that they cannot answer "
+            f"as one. Members have one split, or are of folds of the protocol {ROTATED} with the "
+            "same seed (lesion is its first fold)."
+        )
+
+
+def _over_folds(
+    dataset: Dataset, first: dict, folds: Sequence[_Fold], calibrating: Sequence[_Fold]
+) -> dict:
+    """The card's entries of an ensemble over folds: how the data were divided, whichever member is
+    named first, and who answered the photos of validation."""
+    split = splits.draw(dataset, ROTATED, first["protocol"]["seed"])
     return {
-        "count": len(folds),
-        "members_asked": len(calibrating[0].models),
-        "calibrated_by": [model.name for fold in calibrating for model in fold.models],
+        "protocol": protocol_entry(dataset, split),
+        "folds": {
+            "count": len(folds),
+            "members_asked": len(calibrating[0].models),
+            "calibrated_by": [model.name for fold in calibrating for model in fold.models],
+        },
     }
+
+
+def _told(
+    folds: Sequence[_Fold], calibrating: Sequence[_Fold], rows: dict[str, np.ndarray]
+) -> list[str]:
+    """The same for readers of the card."""
+    members = sum(len(fold.models) for fold in folds)
+    return [
+        f"The members are of {len(folds)} folds, so that most were trained on photos that validate "
+        f"others. Each of the {len(rows['validation']):,} photos that chose temperature and "
+        f"thresholds was answered by the {len(calibrating[0].models)} of {members} members that "
+        "were not trained on it: the mean of all may be a little less sure of itself than it could "
+        "be."
+    ]
 
 
 def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
@@ -376,9 +407,11 @@ def best_explaining(
             member, dataset, some, data, curve_images_per_class=1, progress=False
         )
         if quality is None:
-            return None
+            continue
         maps = quality.of("evidence") or quality.of("soft_attention")
         pointing[member.model.name] = maps.measures["pointing"].as_dict()
+    if not pointing:
+        return None
     best = max(pointing, key=lambda name: pointing[name]["value"])
     return {"model": best, "measured_on": "validation", "pointing": pointing}
 

@@ -37,7 +37,7 @@ from dermsa.training.answers import embeddings_of, form_of, kept_logits, with_pa
 from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples, rows_of, split_rows, training_age_scale
 from dermsa.training.history import best_row
-from dermsa.training.runs import ACTIVE, Run, RunError, write_atomically
+from dermsa.training.runs import ACTIVE, Run, RunError, find_run, write_atomically
 
 log = logging.getLogger("dermsa.training")
 
@@ -117,6 +117,7 @@ def export(
     )
     record.save(evaluation, run.folder)
 
+    more, unknown = _more(config, dataset, data)
     card = {
         "name": name,
         "version": dermsa.__version__,
@@ -133,15 +134,15 @@ def export(
             "images": len(dataset.table),
             "lesions": int(dataset.table["lesion_id"].nunique()),
             "parts": part_sizes(dataset, rows),
-            "more": _more(config, dataset, data),
+            "more": more,
         },
-        "protocol": _protocol(dataset, split),
+        "protocol": protocol_entry(dataset, split),
         "age_scale": asdict(age_scale),
         "views": views,
         **measured.settings,
         **measured.results,
-        "notes": list(notes),
-        "licence": licence_of(config.dataset, config.more_photos),
+        "notes": [*notes, *unknown],
+        "licence": licence_of(config.dataset, *more),
         "intended_use": "Decision support for research use; not a medical device.",
     }
     if card["decomposes"]:
@@ -393,7 +394,7 @@ def _architecture(config: ClassifierConfig, classifier: keras.Model) -> dict:
     return about
 
 
-def _protocol(dataset: Dataset, split: splits.Split) -> dict:
+def protocol_entry(dataset: Dataset, split: splits.Split) -> dict:
     """How the data were divided, and what that lets through from training to test."""
     leakage = splits.leakage(dataset, split)
     return {
@@ -409,13 +410,28 @@ def _protocol(dataset: Dataset, split: splits.Split) -> dict:
     }
 
 
-def _more(config: TrainingConfig, dataset: Dataset, data: Path | None) -> dict[str, dict]:
-    """The photos of other data sets that trained, too."""
-    if config.more_photos == "none":
-        return {}
-    more = more_photos.read(config.more_photos, dataset, data)
-    by_class = more_photos.by_class(more)
-    return {config.more_photos: {"images": len(more.table), "by_class": by_class}}
+def _more(
+    config: TrainingConfig, dataset: Dataset, data: Path | None
+) -> tuple[dict[str, dict], list[str]]:
+    """The photos of other data sets that trained, too, here or where the training started from,
+    and what of that cannot be told any more, in sentences."""
+    found, unknown = {}, []
+    start = config.start_from
+    if start and store.named(start) in store.model_names():
+        found = dict(store.read_card(start)["data"].get("more", {}))
+    elif start:
+        try:
+            found, unknown = _more(find_run(start).config(), dataset, data)
+        except RunError:
+            unknown = [
+                f"It went on from {start}, which is not there any more: whether photos of other "
+                "data sets trained that is not known."
+            ]
+    if config.more_photos != "none":
+        more = more_photos.read(config.more_photos, dataset, data)
+        by_class = more_photos.by_class(more)
+        found[config.more_photos] = {"images": len(more.table), "by_class": by_class}
+    return found, unknown
 
 
 def licence_of(dataset: str, *more: str) -> str:
@@ -544,24 +560,11 @@ def _what_it_is(card: dict) -> str:
 def _what_was_chosen(card: dict) -> str:
     if "members" in card:
         weights = "Weights, temperature" if card["weighting"] == "fitted" else "Temperature"
-        return f"{weights} and thresholds were chosen on validation.{_of_folds(card)}"
+        return f"{weights} and thresholds were chosen on validation."
     training = card["training"]
     return (
         f"Epoch {training['chosen_epoch']} of {training['epochs_done']} was chosen on validation; "
         "temperature and thresholds as well."
-    )
-
-
-def _of_folds(card: dict) -> str:
-    """Who chose, where members were trained on photos that validate others."""
-    if "folds" not in card:
-        return ""
-    folds, validation = card["folds"], card["data"]["parts"]["validation"]
-    return (
-        f" The members are of {folds['count']} folds, and most were trained on photos that "
-        f"validate others: each of the {validation['images']:,} photos that chose was answered "
-        f"by the {folds['members_asked']} of {len(card['members'])} members that were not trained "
-        "on it, and the mean of all may be a little less sure of itself than it could be."
     )
 
 

@@ -63,7 +63,8 @@ def starting_classifier(
         raise RunError(f"The run {first.id} trained another classifier: it cannot be the start.")
     if splits.read_split(first.split).sha256 != splits.read_split(run.split).sha256:
         raise RunError(
-            f"The run {first.id} had another split: its training photos would be tested here."
+            f"The run {first.id} had another split: what trained it would be validated "
+            "or tested here."
         )
     classifier = build_classifier(trained)
     classifier.load_weights(first.best_weights)
@@ -137,7 +138,8 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
         raise RunError(f"The model {model.name} is another classifier: it cannot be the start.")
     if model.card["protocol"]["sha256"] != splits.read_split(run.split).sha256:
         raise RunError(
-            f"The model {model.name} had another split: its training photos would be tested here."
+            f"The model {model.name} had another split: what trained it would be validated "
+            "or tested here."
         )
     if trained.input_size != config.classifier.input_size:
         images = np.stack([to_model_input(image, trained.input_size) for image in images])

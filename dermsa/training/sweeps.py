@@ -120,7 +120,11 @@ def table(name: str, common: Mapping[str, Any] | None = None) -> list[Planned]:
         return [Planned(each.name, changed(each.config(), common)) for each in members]
     if name.startswith(ablations.PREFIX + "/"):
         reference = changed(ablations.reference(), common)
-        pixels = reference.classifier.input_size[0]
+        pixels, width = reference.classifier.input_size
+        if pixels != width:
+            raise ValueError(
+                f"The photos of the ablations' reference are square. Received: {pixels} x {width}"
+            )
         return [
             Planned(title, changed(reference, settings), (tag,))
             for title, tag, settings in ablations.planned(name, pixels)

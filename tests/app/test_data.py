@@ -175,6 +175,13 @@ def test_distributions_are_those_of_the_protocol(drawn_data, synthetic_dataset):
         page.segmented_control(key="distribution-of").set_value(name).run()
         assert not page.exception and numbers(page)["Whole data set"]["**All**"] == 42
 
+    for protocol in splits.FOLDED:
+        page.selectbox(key="distribution-protocol-False").set_value(protocol).run()
+        page.number_input(key="distribution-fold").set_value(2).run()
+        split = splits.draw(synthetic_dataset, protocol, fold=2)
+        rows = synthetic_dataset.table.iloc[split.rows(synthetic_dataset, "validation")]
+        assert numbers(page)["Validation"]["**All**"] == rows["lesion_id"].nunique()
+
     page.selectbox(key="distribution-protocol-False").set_value("image-90-10").run()
     assert not page.exception
     leak = splits.leakage(synthetic_dataset, splits.draw(synthetic_dataset, "image-90-10"))

@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dermsa.models.classifier_config import ClassifierConfig
+from dermsa.taxonomy import HAM10000_CLASSES
 from dermsa.training import launcher, runs, shipped
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import STATES, create_run
@@ -386,6 +387,15 @@ def test_a_clone_is_a_clone_whatever_was_chosen_before(presets, commands):
     page = show(page, "New training")
     page = widget(page, "selectbox", "Start from").select("The defaults").run()
     assert widget(page, "number_input", "Epochs").value == TrainingConfig().epochs
+
+
+def test_an_ensemble_over_folds_is_offered_as_no_teacher(weights):
+    for name, more in (("alone", {}), ("turns", {"folds": {"count": 2}})):
+        (weights / name).mkdir(parents=True)
+        card = {"classes": list(HAM10000_CLASSES), "files": {}} | more
+        (weights / name / "card.json").write_text(json.dumps(card))
+    teachers = widget(open_page("New training"), "selectbox", "Teacher").options
+    assert "alone" in teachers and "turns" not in teachers
 
 
 def test_what_is_not_shown_does_not_decide(commands):

@@ -23,7 +23,7 @@ def ask_what_to_compare() -> tuple[list[Source], list[str]]:
     measured = [name for name, source in found.items() if not source.problem]
     if "models" not in st.session_state:
         asked = st.query_params.get_all("models")
-        shipped = [name for name in found if found[name].kind == "model"]
+        shipped = [name for name in store.offered_models() if name in found]
         ready = [name for name in shipped if name in measured]
         st.session_state.models = [name for name in asked if name in found] or (
             (ready or shipped)[:MAX_MODELS]

@@ -76,10 +76,10 @@ def ask_for_split(official: bool) -> tuple[str, int, int]:
         key=f"distribution-protocol-{official}",
     )
     drawn = seed.number_input("Seed", 0, 9999, 0, key="distribution-seed")
-    tested = 0
-    if name == "lesion-kfold":
-        tested = fold.number_input("Fold", 0, splits.FOLDS - 1, 0, key="distribution-fold")
-    return name, int(drawn), int(tested)
+    chosen = 0
+    if name in splits.FOLDED:
+        chosen = fold.number_input("Fold", 0, splits.FOLDS - 1, 0, key="distribution-fold")
+    return name, int(drawn), int(chosen)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Drawing the split")

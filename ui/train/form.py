@@ -274,13 +274,21 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
             weights.insert(1, "minimalistic")
         return weights, True
     if name == "teacher":
-        return ["", *store.model_names()], False
+        return ["", *filter(can_teach, store.model_names())], False
     if name == "start_from":
         models = [each.model for each in shipped.trainings().values()]
         trained = [run.id for run in runs.all_runs() if run.best_weights.exists()]
         return ["", *models, *trained], False
     choices = form.FIELDS[name].metadata["choices"]
     return (list(choices), False) if choices else (None, False)
+
+
+def can_teach(name: str) -> bool:
+    """Whether a model may be a teacher: members of an ensemble over folds have seen validation."""
+    try:
+        return "folds" not in store.read_card(name)
+    except store.ModelError:
+        return False
 
 
 def device_choices() -> list[str]:
