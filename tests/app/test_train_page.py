@@ -392,7 +392,7 @@ def test_a_clone_is_a_clone_whatever_was_chosen_before(presets, commands):
 def test_an_ensemble_over_folds_is_offered_as_no_teacher(weights):
     for name, more in (("alone", {}), ("turns", {"folds": {"count": 2}})):
         (weights / name).mkdir(parents=True)
-        card = {"classes": list(HAM10000_CLASSES), "files": {}} | more
+        card = {"classes": list(HAM10000_CLASSES), "files": {"model.onnx": "0"}} | more
         (weights / name / "card.json").write_text(json.dumps(card))
     teachers = widget(open_page("New training"), "selectbox", "Teacher").options
     assert "alone" in teachers and "turns" not in teachers
