@@ -577,11 +577,13 @@ def foreign_figures(foreign: elsewhere.Elsewhere) -> list[dict]:
     of_class = {f"ROC AUC, {in_sentence(code)}": of for code, of in foreign.roc_auc.items()}
     figures = {"Accuracy": foreign.accuracy} | of_class
     heading = f"On photos of another source, {foreign.title}"
-    return [
+    rows = [
         figure_row(title, each.as_dict(), heading)
         for title, each in figures.items()
         if np.isfinite(each.value)
     ]
+    # The source does not tell which photos show the same lesion.
+    return [{column: row[column] for column in row if column != "Lesions"} for row in rows]
 
 
 def figure_row(title: str, figure: dict, heading: str = "On test lesions") -> dict[str, str]:
