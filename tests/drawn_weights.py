@@ -50,11 +50,12 @@ def write_weights(folder: Path, image_ids: Sequence[str] | None = None) -> dict[
     evaluations = {
         GOOD: drawn_evaluation(GOOD, 3.0, n, served=served, **measured),
         POOR: drawn_evaluation(POOR, 0.6, n, seed=2, served=served),
-        ELSEWHERE: drawn_evaluation(ELSEWHERE, 3.0, n, served=served, protocol="datta-85-15"),
+        ELSEWHERE: drawn_evaluation(ELSEWHERE, 3.0, n - 1, served=served, protocol="datta-85-15"),
     }
     for name, evaluation in evaluations.items():
         if image_ids is not None:
-            evaluations[name] = evaluation = renamed(evaluation, image_ids)
+            ids = image_ids[: evaluation.images]
+            evaluations[name] = evaluation = renamed(evaluation, ids)
         record.save(evaluation, folder / name)
     return evaluations
 
