@@ -93,7 +93,7 @@ def weights(tmp_path_factory, synthetic_dataset):
         shutil.copytree(shipped / source, folder / name)
         card = store.read_card(source)
         card["name"] = name
-        card["protocol"] |= {"name": "lesion", "seed": 0, "sha256": split.sha256}
+        card["protocol"] |= {"name": "lesion", "seed": 0, "fold": None, "sha256": split.sha256}
         card["temperature"] *= 1.5 if name == "last" else 1
         (folder / name / store.CARD).write_text(json.dumps(card))
     with pytest.MonkeyPatch.context() as patch:
