@@ -138,7 +138,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from dermsa.evaluation import model_tables, record
+    from dermsa.evaluation import elsewhere, model_tables, record
     from dermsa.evaluation.statistics import Interval
     from dermsa.inference import store
     from dermsa.models import catalogue
@@ -156,6 +156,8 @@ def _models(options: argparse.Namespace) -> None:
         print(model_tables.alike(cards, said))
         print("\nWith the class weights of the training taken back:\n")
         print(model_tables.unweighted(cards, said))
+        print("\nOn photos of another source:\n")
+        print(model_tables.on_another_source(elsewhere.all_measured()))
         return
     buildable = catalogue.listing(options.backbone) if options.backbone else catalogue.listing()
     if options.json:

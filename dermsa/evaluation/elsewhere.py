@@ -120,6 +120,12 @@ def read(name: str) -> Elsewhere | None:
         return None
 
 
+def all_measured() -> dict[str, Elsewhere]:
+    """What there is of all models in `weights/`, by name, the default one first."""
+    found = {name: read(name) for name in store.model_names()}
+    return {name: measured for name, measured in found.items() if measured}
+
+
 def _point(of: dict) -> Point:
     return Point(
         of["target_sensitivity"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dermsa.class_weights import class_weights
+from dermsa.evaluation.elsewhere import Elsewhere
 from dermsa.evaluation.metrics import (
     Predictions,
     accuracy,
@@ -23,6 +24,7 @@ FIGURES = (
     ("Calibration error", "metrics", "expected_calibration_error"),
     ("Macro recall, patient unknown", "metrics_unknown_patient", "macro_recall"),
 )
+DEFAULT_SENSITIVITY = 0.95
 TRIAGE = {"malignancy": "Malignant or not", "melanoma": "Melanoma or not"}
 
 
@@ -67,6 +69,20 @@ def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
         equal = said.divided_by([trained[code] for code in said.classes])
         intervals = [bootstrap_interval(metric, equal) for metric in (macro_recall, accuracy)]
         rows.append([card["name"], *(interval.words for interval in intervals)])
+    return _table(rows)
+
+
+def on_another_source(found: Mapping[str, Elsewhere]) -> str:
+    """What models do on photos of a source that none of them has seen.
+
+    Args:
+        found: By model.
+    """
+    rows = [["Model", "Melanoma AUC", "Accuracy", "Sensitivity", "Specificity"]]
+    for name, of in found.items():
+        point = of.at(DEFAULT_SENSITIVITY)
+        figures = (of.roc_auc["mel"], of.accuracy, point.sensitivity, point.specificity)
+        rows.append([name, *(figure.words for figure in figures)])
     return _table(rows)
 
 
