@@ -32,12 +32,13 @@ def draw_page(browser) -> None:
 
 
 def default_networks() -> list[str]:
-    """What answers by default: the fast network, and those that the accurate model is made of."""
+    """What answers by default: the fast network, and those that the accurate model is made of, but
+    for those of later folds, whose curves would hide the others."""
     networks = {}
     for name in map(store.named, store.ROLES):
         members = store.read_card(name).get("members")
         networks |= dict.fromkeys([member["model"] for member in members] if members else [name])
-    return sorted(networks)
+    return sorted(set(networks) & set(store.offered_models()))
 
 
 def draw_curves(browser) -> None:
