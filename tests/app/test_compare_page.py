@@ -111,6 +111,18 @@ def test_models_measured_on_other_cases_are_refused_with_the_reason(evaluations)
     assert not page.table
 
 
+def test_models_of_other_splits_are_compared_on_the_same_cases(evaluations, tmp_path, monkeypatch):
+    shutil.copytree(store.weights_folder(), tmp_path / "weights")
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path / "weights"))
+    rotated = dataclasses.replace(evaluations[POOR], protocol="lesion-rotated")
+    record.save(rotated, tmp_path / "weights" / POOR)
+    page = opened(models=[GOOD, POOR])
+    assert not page.error and {GOOD, POOR} <= set(page.table[0].value.columns)
+    lines = [each.value for each in page.markdown if "test images of" in each.value]
+    assert [line.split(":")[1].removeprefix("small[") for line in lines] == [GOOD, POOR]
+    assert "“lesion”" in lines[0] and "“lesion-rotated”" in lines[1]
+
+
 def test_an_unmeasured_model_says_how_to_measure_it(evaluations):
     page = opened(models=[GOOD, UNMEASURED])
     assert f"python -m dermsa evaluate --model {UNMEASURED} --save" in text(page)

@@ -45,8 +45,12 @@ def pairs(key: str, figure: Figure, test: str, _chosen: Chosen) -> tuple[compare
 
 def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
     first = chosen.evaluations[0]
-    for sentence in dict.fromkeys(what_was_tested(one) for one in chosen.evaluations):
-        st.markdown(f":small[{sentence}]")
+    tested: dict[str, list[str]] = {}
+    for one in chosen.evaluations:
+        tested.setdefault(what_was_tested(one), []).append(chosen.labels[one.model])
+    for sentence, names in tested.items():
+        of = f"{', '.join(names)}: " if len(tested) > 1 else ""
+        st.markdown(f":small[{of}{sentence}]")
     for note in dict.fromkeys(note for one in chosen.evaluations for note in one.notes):
         st.caption(note)
     warn_of_leaks(chosen)
