@@ -3,6 +3,7 @@
 import functools
 import gc
 import json
+import shutil
 
 import pytest
 
@@ -47,6 +48,19 @@ def synthetic_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def synthetic_dataset(synthetic_data):
     return ham10000.read(synthetic_data)
+
+
+@pytest.fixture(scope="session")
+def both_sources(tmp_path_factory):
+    """HAM10000 and ISIC 2017, drawn; the first melanoma of the latter is a photo of the former."""
+    root = tmp_path_factory.mktemp("both")
+    ham = synthetic.write_ham10000(root / "ham10000", lesions_per_class=6, size=(96, 128))
+    isic = synthetic.write_isic2017(root / "isic2017", lesions_per_class=4, seed=9, size=(96, 128))
+    shutil.copy(
+        next((ham / "HAM10000_images").glob("*.jpg")),
+        isic / "ISIC-2017_Training_Data" / "SYN_0000000.jpg",
+    )
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import registry, splits, synthetic
+from dermsa.datasets import registry, splits
 from dermsa.datasets.dataset import DatasetError
 from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.assess import (
@@ -78,19 +78,6 @@ def test_a_folder_is_scored_whichever_way_it_is_labelled(photos, tmp_path, capsy
     assert main(["evaluate", *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["overall"]["accuracy"]["value"] == evaluation.interval("accuracy").value
-
-
-@pytest.fixture(scope="module")
-def both_sources(tmp_path_factory):
-    """HAM10000 and ISIC 2017, drawn; the first melanoma of the latter is a photo of the former."""
-    root = tmp_path_factory.mktemp("sources")
-    ham = synthetic.write_ham10000(root / "ham10000", lesions_per_class=3, size=(96, 128))
-    isic = synthetic.write_isic2017(root / "isic2017", lesions_per_class=4, seed=9, size=(96, 128))
-    shutil.copy(
-        next((ham / "HAM10000_images").glob("*.jpg")),
-        isic / "ISIC-2017_Training_Data" / "SYN_0000000.jpg",
-    )
-    return root
 
 
 def test_photos_of_another_source_are_scored_but_those_of_known_lesions(both_sources, capsys):

@@ -1,14 +1,12 @@
 """Photos of another data set that train, too: which ones, under which names, and where not."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 from tiny import config_of
 
 from dermsa.cli import main
-from dermsa.datasets import more_photos, registry, synthetic
+from dermsa.datasets import more_photos, registry
 from dermsa.datasets.dataset import DatasetError
 from dermsa.inference import store
 from dermsa.taxonomy import HAM10000_CLASSES
@@ -20,62 +18,51 @@ from dermsa.training.trainer import _read, train
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Both data sets, drawn; the first melanoma of ISIC 2017 is a photo of HAM10000."""
-    root = tmp_path_factory.mktemp("both")
-    ham = synthetic.write_ham10000(root / "ham10000", lesions_per_class=6, size=(96, 128))
-    isic = synthetic.write_isic2017(root / "isic2017", lesions_per_class=4, seed=9, size=(96, 128))
-    shutil.copy(
-        next((ham / "HAM10000_images").glob("*.jpg")),
-        isic / "ISIC-2017_Training_Data" / "SYN_0000000.jpg",
-    )
-    return root
+def own(both_sources):
+    return registry.read("ham10000", both_sources)
 
 
-@pytest.fixture(scope="module")
-def own(data):
-    return registry.read("ham10000", data)
-
-
-def test_its_diagnoses_have_the_names_of_ham10000(data, own):
-    more = more_photos.read("isic2017", own, data)
-    original = registry.read("isic2017", data).table.set_index("image_id")["dx"]
+def test_its_diagnoses_have_the_names_of_ham10000(both_sources, own):
+    more = more_photos.read("isic2017", own, both_sources)
+    original = registry.read("isic2017", both_sources).table.set_index("image_id")["dx"]
     assert more.classes == HAM10000_CLASSES
     for image_id, dx in zip(more.table["image_id"], more.table["dx"], strict=True):
         assert dx == {"mel": "mel", "nv": "nv", "sk": "bkl"}[original[image_id]]
     assert more_photos.by_class(more) | {"mel": 3, "nv": 4, "bkl": 4} == more_photos.by_class(more)
 
 
-def test_what_shows_a_lesion_of_the_data_set_is_left_out(data, own):
+def test_what_shows_a_lesion_of_the_data_set_is_left_out(both_sources, own):
     told = []
-    kept = more_photos.read("isic2017", own, data, told.append).table["image_id"]
+    kept = more_photos.read("isic2017", own, both_sources, told.append).table["image_id"]
     assert "SYN_0000000" not in set(kept) and len(kept) == 11
     # What was found is kept: nothing is compared again.
-    again, told_again = more_photos.read("isic2017", own, data, told.append), len(told)
+    again, told_again = more_photos.read("isic2017", own, both_sources, told.append), len(told)
     assert again.table["image_id"].tolist() == kept.tolist() and len(told) == told_again
 
 
-def test_rows_of_the_data_set_keep_their_numbers(data, own):
-    more = more_photos.read("isic2017", own, data)
+def test_rows_of_the_data_set_keep_their_numbers(both_sources, own):
+    more = more_photos.read("isic2017", own, both_sources)
     both = more_photos.joined(own, more)
     pd.testing.assert_frame_equal(both.table[: len(own.table)][own.table.columns], own.table)
     assert both.labels()[len(own.table) :].tolist() == more.labels().tolist()
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_they_train_and_are_neither_validated_nor_tested(data, own):
+def test_they_train_and_are_neither_validated_nor_tested(both_sources, own):
     plain = create_run(config_of(epochs=1))
     run = create_run(config_of(epochs=1, more_photos="isic2017"))
     parts = split_rows(plain, plain.config(), own)
-    examples, with_more = _read(run, run.config(), data)
+    examples, with_more = _read(run, run.config(), both_sources)
     rows = np.arange(len(own.table), len(own.table) + 11)
     assert with_more["train"].tolist() == [*parts["train"], *rows]
     for part in ("validation", "test"):
         assert with_more[part].tolist() == parts[part].tolist()
     # Each row has its own photo, label and patient, also across both data sets.
-    more = more_photos.read("isic2017", own, data)
+    more = more_photos.read("isic2017", own, both_sources)
     mixed = np.array([rows[4], 3, rows[0], 0])
-    alone = [_read(plain, plain.config(), data)[0].inputs(np.array([row])) for row in (3, 0)]
+    alone = [
+        _read(plain, plain.config(), both_sources)[0].inputs(np.array([row])) for row in (3, 0)
+    ]
     found = examples.inputs(mixed)
     np.testing.assert_array_equal(found["image"][1], alone[0]["image"][0])
     np.testing.assert_array_equal(found["image"][3], alone[1]["image"][0])
@@ -84,30 +71,30 @@ def test_they_train_and_are_neither_validated_nor_tested(data, own):
         more.labels()[0],
         own.labels()[0],
     ]
-    train(run, data)
+    train(run, both_sources)
     assert "11 photos of isic2017 train, too" in (run.folder / "train.log").read_text()
 
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_a_model_tells_of_them_also_where_only_its_start_was_trained_on_them(
-    data, own, monkeypatch, tmp_path
+    both_sources, own, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
     settings = "--backbone Tiny --input-size 64 --initial-weights none --epochs 1 --batch-size 8"
-    settings = ["train", *settings.split(), "--data", str(data)]
+    settings = ["train", *settings.split(), "--data", str(both_sources)]
     assert main([*settings, "--title", "with-more", "--more-photos", "isic2017"]) == 0
     first = next(run for run in runs.all_runs() if "with-more" in run.id)
     assert main([*settings, "--title", "second-stage", "--start-from", first.id]) == 0
     second = next(run for run in runs.all_runs() if "second-stage" in run.id)
-    assert main(["export", second.id, "--name", "second", "--data", str(data)]) == 0
+    assert main(["export", second.id, "--name", "second", "--data", str(both_sources)]) == 0
     card = store.read_card("second")
     assert card["data"]["more"]["isic2017"]["images"] == 11 and "ISIC 2017" in card["licence"]
     assert main(["evaluate", "--model", "second", "--elsewhere", "isic2017"]) == 2
     # A third stage learns it from the model, and one whose start is gone says so.
     third = create_run(config_of(start_from="second"))
-    assert _more(third.config(), own, data) == (card["data"]["more"], [])
+    assert _more(third.config(), own, both_sources) == (card["data"]["more"], [])
     runs.delete(first)
-    found, (unknown,) = _more(second.config(), own, data)
+    found, (unknown,) = _more(second.config(), own, both_sources)
     assert found == {} and f"{first.id}, which is not there any more" in unknown
 
 

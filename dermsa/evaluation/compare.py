@@ -182,7 +182,7 @@ def _difference_of_cases(first: Evaluation, second: Evaluation) -> str:
         if one != other:
             return f"the {noun} is {one} for the first and {other} for the second."
     hashes = first.split_sha256[:16], second.split_sha256[:16]
-    if all(hashes) and hashes[0] != hashes[1] and not same:
+    if all(hashes) and first.split_sha256 != second.split_sha256 and not same:
         return f"the split is {hashes[0]} for the first and {hashes[1]} for the second."
     if first.classes != second.classes:
         return (

@@ -15,6 +15,7 @@ from dermsa.evaluation.metrics import (
     log_loss,
     macro_recall,
 )
+from dermsa.evaluation.report import DEFAULT_SENSITIVITY
 from dermsa.evaluation.statistics import Interval, bootstrap_interval
 
 FIGURES = (
@@ -24,7 +25,6 @@ FIGURES = (
     ("Calibration error", "metrics", "expected_calibration_error"),
     ("Macro recall, patient unknown", "metrics_unknown_patient", "macro_recall"),
 )
-DEFAULT_SENSITIVITY = 0.95
 TRIAGE = {"malignancy": "Malignant or not", "melanoma": "Melanoma or not"}
 
 

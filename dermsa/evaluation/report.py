@@ -15,6 +15,7 @@ from dermsa.evaluation.metrics import METRICS, Metric, Predictions, Ranking, ran
 from dermsa.evaluation.statistics import SAMPLES, bootstrap_report
 
 TRIAGE_TARGETS = (0.90, 0.95, 0.98)
+DEFAULT_SENSITIVITY = 0.95  # of those, what a model refers by
 
 
 def measure(predictions: Predictions, samples: int = SAMPLES) -> dict[str, dict]:

@@ -44,7 +44,6 @@ log = logging.getLogger("dermsa.training")
 COVERAGE = 0.9
 NOVELTY_FALSE_ALARMS = 0.01
 NOVELTY_PHOTOS = 3000
-DEFAULT_SENSITIVITY = 0.95
 HEADS = {
     "soft_attention": "soft attention",
     "soft_attention_dense512": "soft attention, a Dense layer of 512",
@@ -358,7 +357,7 @@ def results_of(
         "metrics_unknown_patient": report.measure(unknown)["overall"],
         "validation_metrics": report.measure(validation, samples=200)["overall"],
         "triage": {
-            "default_sensitivity": DEFAULT_SENSITIVITY,
+            "default_sensitivity": report.DEFAULT_SENSITIVITY,
             "malignancy": _operating_points(validation, test, dataset.malignant),
             "melanoma": _operating_points(validation, test, {"mel"} & set(dataset.classes)),
         },
