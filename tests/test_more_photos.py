@@ -98,6 +98,7 @@ def test_a_model_tells_of_them_also_where_only_its_start_was_trained_on_them(
     assert found == {} and f"{first.id}, which is not there any more" in unknown
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_only_where_the_diagnoses_are_the_same():
     with pytest.raises(ValueError, match="More photos.*ham10000"):
         config_of(dataset="isic2017-nv-sk", more_photos="isic2017")
