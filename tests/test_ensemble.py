@@ -184,7 +184,10 @@ def test_the_explaining_member_is_the_one_whose_maps_lie_best_on_validation(
     assert silent.explaining.model.name == heaviest
     # Nor is anything said where no lesion is outlined.
     nobody = np.array([], int)
-    assert best_explaining([store.open_model("first")], synthetic_dataset, [nobody]) is None
+    assert (
+        best_explaining([store.open_model("first")], synthetic_dataset, [nobody], synthetic_data)
+        is None
+    )
 
 
 def test_every_choice_of_members_is_compared_on_validation(
