@@ -71,3 +71,27 @@ class WeightedFocalLoss(WeightedCrossEntropy):
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("dermsa")
+class LogitAdjustedCrossEntropy(WeightedCrossEntropy):
+    """Cross-entropy of `logits - log weights`: no image counts more, the answer leans instead.
+
+    With weights `1 / share^tau` it is the logit-adjusted loss of Menon et al. 2021
+    (arXiv:2007.07314, equation 10): "balanced" weights are tau 1, "sqrt" ones tau 1/2. The logits
+    then tend to those of `weight * probability`, as under the weighted cross-entropy, but also
+    where the network fits its labels exactly and weights would have nothing left to weigh.
+
+    Args:
+        weights: One per class, above 0; a factor on all of them changes nothing.
+        label_smoothing: Share of the target spread over all classes.
+    """
+
+    def __init__(self, weights, label_smoothing=0.0, name="logit_adjusted_cross_entropy"):
+        super().__init__(weights, label_smoothing, name)
+
+    def call(self, labels, logits):
+        classes = len(self.weights)
+        plain = WeightedCrossEntropy((1.0,) * classes, self.label_smoothing)
+        adjustment = ops.log(ops.convert_to_tensor(self.weights, logits.dtype))
+        return plain.call(labels, logits - adjustment)

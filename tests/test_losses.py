@@ -6,7 +6,13 @@ import pytest
 from sklearn.metrics import log_loss
 
 from dermsa.class_weights import CLASS_WEIGHTS, check_class_weights, class_weights
-from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss
+from dermsa.losses import (
+    LogitAdjustedCrossEntropy,
+    WeightedCrossEntropy,
+    WeightedFocalLoss,
+)
+
+LOSSES = (WeightedCrossEntropy, WeightedFocalLoss, LogitAdjustedCrossEntropy)
 
 # Images per diagnosis: akiec, bcc, bkl, df, mel, nv, vasc. The papers' printed weights follow
 # from all 10,015 images (not from the 9,958 with an age), cut off after the last digit shown.
@@ -138,7 +144,7 @@ def test_labels_may_come_as_a_column_of_floats(batch):
     assert float(loss(labels[:, None].astype(np.float32), logits)) == float(loss(labels, logits))
 
 
-@pytest.mark.parametrize("kind", [WeightedCrossEntropy, WeightedFocalLoss])
+@pytest.mark.parametrize("kind", LOSSES)
 def test_a_mixture_of_classes_has_the_mixture_of_their_losses(batch, kind):
     labels, logits = batch
     other = np.roll(labels, 1)
@@ -206,7 +212,39 @@ def test_focal_loss_is_finite_where_all_is_certain(gamma):
     assert np.isfinite(np.asarray(layer.kernel)).all()
 
 
-@pytest.mark.parametrize("kind", [WeightedCrossEntropy, WeightedFocalLoss])
+# --- logit-adjusted cross-entropy -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+def test_logits_are_adjusted_by_the_shares_of_the_diagnoses(batch, tau):
+    """Equation 10 of Menon et al., `-log softmax(logits + tau log share)` of the truth."""
+    labels, logits = batch
+    shares = COUNTS / COUNTS.sum()
+    adjusted = logits.astype(float) + tau * np.log(shares)
+    expected = (np.log(np.exp(adjusted).sum(axis=1)) - adjusted[np.arange(50), labels]).mean()
+    loss = LogitAdjustedCrossEntropy(shares**-tau)(labels, logits)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    kind = {0.0: "none", 0.5: "sqrt", 1.0: "balanced"}[tau]
+    named = LogitAdjustedCrossEntropy(class_weights(kind, COUNTS))(labels, logits)
+    assert float(named) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [WeightedCrossEntropy, LogitAdjustedCrossEntropy])
+def test_the_best_answer_is_weight_times_probability(kind):
+    """Where photos that look the same have several diagnoses."""
+    diagnoses = np.array([0, 1, 1, 4, 5, 5, 5, 5])
+    weights = np.array([2.6, 2.1, 1.4, 4.4, 1.4, 0.6, 4.0], np.float32)
+    layer = keras.layers.Dense(7, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(keras.optimizers.Adam(0.05), kind(weights))
+    for _ in range(400):
+        model.train_on_batch(np.ones((8, 1), np.float32), diagnoses)
+    said = np.exp(np.asarray(layer.kernel)[0])
+    expected = weights * np.bincount(diagnoses, minlength=7)
+    np.testing.assert_allclose(said / said.sum(), expected / expected.sum(), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
 def test_it_survives_serialisation(batch, kind):
     loss = kind(class_weights("balanced", COUNTS), 0.1)
     again = keras.losses.deserialize(keras.losses.serialize(loss))

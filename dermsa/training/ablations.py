@@ -55,6 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "split by image": {"protocol": "image-90-10", "fold": 0},
     "taught by MobileNetEnsemble": {"teacher": "MobileNetEnsemble"},
     "mixup of 0.2": {"mixup": 0.2},
+    "weights none": {"class_weights": "none"},
+    "weights sqrt, logit-adjusted": {"loss": "logit_adjusted"},
+    "weights balanced, logit-adjusted": {"loss": "logit_adjusted", "class_weights": "balanced"},
     "no cutout": {"augmentation": "uncovered"},
     "aspect kept": {"input_size": (83, 111)},  # 3:4 as the photos, with as many as 96 x 96 pixels
     **{
@@ -119,6 +122,12 @@ ABLATIONS: dict[str, Ablation] = {
         "none weights, epsilon 1e-07",
         tuple(name for name in VARIANTS if "epsilon" in name and name[:4] != "none")
         + ("none weights, epsilon 0.1",),
+    ),
+    "adjusted": Ablation(
+        "Class weights of the square root on each image's loss (reference), none, and weights that "
+        "adjust the logits instead",
+        REFERENCE,
+        ("weights none", "weights sqrt, logit-adjusted", "weights balanced, logit-adjusted"),
     ),
     "aspect": Ablation(
         "Photos squashed to a square (reference) or with their aspect of 3:4 kept, with as many "

@@ -21,6 +21,9 @@ LOSSES = {
     "cross_entropy": "Minus the log of the true diagnosis' probability.",
     "focal": "Cross-entropy times (1 - p)^gamma, so that what is easy counts less "
     "(Lin et al. 2017, arXiv:1708.02002).",
+    "logit_adjusted": "Cross-entropy of the logits less the log of the class weights: images all "
+    "count the same, and what the network says leans to the rare diagnoses (Menon et al. 2021, "
+    "arXiv:2007.07314).",
 }
 OPTIMIZERS = ("adamw", "adam")
 SCHEDULES = {

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from dermsa.class_weights import class_weights
-from dermsa.losses import WeightedCrossEntropy, WeightedFocalLoss
+from dermsa.losses import LogitAdjustedCrossEntropy, WeightedCrossEntropy, WeightedFocalLoss
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import RunError
 
@@ -160,6 +160,8 @@ def loss_of(config: TrainingConfig, counts: np.ndarray) -> WeightedCrossEntropy:
     weights = class_weights(config.class_weights, counts, config.classifier.classes)
     if config.loss == "focal":
         return WeightedFocalLoss(weights, config.label_smoothing, config.focal_gamma)
+    if config.loss == "logit_adjusted":
+        return LogitAdjustedCrossEntropy(weights, config.label_smoothing)
     return WeightedCrossEntropy(weights, config.label_smoothing)
 
 
