@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.common import in_turns
 from dermsa.datasets import cache, registry
 from dermsa.datasets.dataset import DatasetError
-from dermsa.evaluation import calibration, cost, metrics
+from dermsa.evaluation import cost, metrics
 from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.evaluation.statistics import paired_bootstrap
 from dermsa.inference import store
@@ -105,7 +105,7 @@ def print_forms(name: str) -> None:
     )
     logits = {form: run_engine(engine, examples, rows, 1) for form, engine in engines.items()}
     said = {
-        form: predictions_of(dataset, rows, calibration.softmax(each, card["temperature"]))
+        form: predictions_of(dataset, rows, predictor.probabilities(each), predictor.lean)
         for form, each in logits.items()
     }
     print(f"{name}, one view, on {len(rows):,} validation images:")

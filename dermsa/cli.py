@@ -154,8 +154,8 @@ def _models(options: argparse.Namespace) -> None:
         said = [record.open_source(name).predictions for name in measured]
         print("\nWith all diagnoses weighed alike, of the models that were evaluated:\n")
         print(model_tables.alike(cards, said))
-        print("\nWith the class weights of the training taken back:\n")
-        print(model_tables.unweighted(cards, said))
+        print("\nWhere the most probable diagnosis is named:\n")
+        print(model_tables.most_probable(cards, said))
         print("\nOn photos of another source:\n")
         print(model_tables.on_another_source(elsewhere.all_measured()))
         return

@@ -222,6 +222,7 @@ def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
         "Model": label,
         "Most probable": NAMES[diagnosis.best],
         "Probability": percent(diagnosis.probabilities.max()),
+        "Named": NAMES[diagnosis.named],
         "Malignant": "" if diagnosis.malignancy is None else percent(diagnosis.malignancy),
         "Referral": ""
         if triage is None

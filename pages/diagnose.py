@@ -219,6 +219,13 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
         config={"displayModeBar": False},
         alt=plots.describe_probabilities(diagnosis.classes, diagnosis.probabilities),
     )
+    if diagnosis.named != diagnosis.best:
+        st.markdown(
+            f"**{NAMES[diagnosis.named]} is what the model names**, though "
+            f"{in_sentence(diagnosis.best)} is more probable: it was trained to weigh rare "
+            "diagnoses more, so as to miss fewer of them. Its test figures are of diagnoses so "
+            "named."
+        )
     possible = [NAMES[code] for code in diagnosis.prediction_set]
     st.markdown(
         f"**Cannot be ruled out** at {percent(diagnosis.coverage)} coverage: "

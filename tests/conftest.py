@@ -126,6 +126,7 @@ def write_model(folder, to_onnx, classifier):
         "malignant": sorted(MALIGNANT & set(classes)),
         "age_scale": {"mean": 50.0, "std": 16.0},
         "temperature": 1.5,
+        "lean": {code: 1 + 0.4 * k for k, code in enumerate(classes)},
         "views": 2,
         "conformal": {"coverage": 0.9, "quantiles": dict.fromkeys(classes, 0.9)},
         "triage": {

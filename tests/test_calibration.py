@@ -9,6 +9,7 @@ from scipy.special import softmax as reference_softmax
 
 from dermsa.evaluation.calibration import (
     conformal_quantile,
+    fit_calibration,
     fit_temperature,
     malignancy_threshold,
     prediction_set,
@@ -63,6 +64,60 @@ def test_extreme_cases_end_at_the_limits():
 def test_a_model_that_is_certain_and_wrong_still_has_a_temperature():
     logits = np.eye(3)[[0, 1, 2, 0]] * 5000
     assert np.isfinite(fit_temperature(logits, np.array([0, 1, 2, 1])))
+
+
+# Lean
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+def test_the_lean_that_was_put_in_is_found(temperature, strength):
+    logits, truth = draw(n=20_000)
+    emphasis = np.linspace(1, 6, logits.shape[1])
+    leaning = temperature * (logits + strength * np.log(emphasis))
+    found, lean = fit_calibration(leaning, truth, 100 * emphasis)
+    assert found == pytest.approx(temperature, rel=0.06)
+    expected = emphasis**strength
+    np.testing.assert_allclose(lean / lean[0], expected / expected[0], rtol=0.1)
+    np.testing.assert_allclose(softmax(leaning, found, lean), softmax(logits), atol=0.03)
+
+
+def test_a_lean_gives_back_each_class_its_share_where_a_temperature_cannot():
+    logits, truth = draw(n=5000)
+    emphasis = np.geomspace(1, 10, logits.shape[1])
+    leaning = logits + np.log(emphasis)
+    temperature, lean = fit_calibration(leaning, truth, emphasis)
+    shares = np.bincount(truth) / len(truth)
+    calibrated = softmax(leaning, temperature, lean).mean(axis=0)
+    np.testing.assert_allclose(calibrated, shares, atol=0.02)
+    with_temperature_alone = softmax(leaning, fit_temperature(leaning, truth)).mean(axis=0)
+    assert np.abs(with_temperature_alone - shares).max() > 0.05
+
+
+def test_no_other_temperature_and_lean_fit_better():
+    logits, truth = draw(n=300, temperature=2)
+    emphasis = np.geomspace(1, 10, logits.shape[1])
+
+    def loss(temperature, lean):
+        return -np.log(softmax(logits, temperature, lean)[np.arange(300), truth]).mean()
+
+    best = loss(*fit_calibration(logits, truth, emphasis))
+    for temperature in np.geomspace(0.1, 10, 60):
+        for strength in np.linspace(0, 2, 41):
+            assert best <= loss(temperature, emphasis**strength) + 1e-9
+
+
+def test_without_emphasis_there_is_no_lean():
+    logits, truth = draw(n=300, temperature=2)
+    temperature, lean = fit_calibration(logits, truth, np.full(logits.shape[1], 5.0))
+    assert temperature == fit_temperature(logits, truth)
+    assert lean.tolist() == [1] * logits.shape[1]
+
+
+@pytest.mark.parametrize("emphasis", [[1, 2], [1, 2, 0], [1, 2, np.nan]])
+def test_an_emphasis_that_fits_no_classes_is_refused(emphasis):
+    with pytest.raises(ValueError, match="emphasis above 0 for each of 3 classes"):
+        fit_calibration(np.zeros((4, 3)), np.array([0, 1, 2, 0]), np.array(emphasis))
 
 
 # Referral threshold

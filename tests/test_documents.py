@@ -24,7 +24,7 @@ def test_the_tables_of_the_models_are_those_of_their_cards():
     for tables in (
         model_tables.markdown(cards),
         model_tables.alike(cards, said),
-        model_tables.unweighted(cards, said),
+        model_tables.most_probable(cards, said),
         model_tables.on_another_source(elsewhere.all_measured()),
     ):
         assert tables in document, "python -m dermsa models --tables"

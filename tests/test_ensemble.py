@@ -136,6 +136,9 @@ def test_its_answer_is_the_calibrated_mean_of_theirs(both, lesion):
         entry["weight"] * member.probabilities
         for entry, member in zip(card["members"], members, strict=True)
     )
+    lean = np.prod([one.lean**w for one, w in zip(both.members, both.weights, strict=True)], axis=0)
+    np.testing.assert_allclose(list(card["lean"].values()), lean, rtol=1e-9)
+    assert answer.named == both.classes[(answer.probabilities * lean).argmax()]
     powers = mean ** (1 / card["temperature"])
     np.testing.assert_allclose(answer.probabilities, powers / powers.sum(), atol=1e-6)
     assert answer.malignancy == pytest.approx(answer.probabilities[both.malignant].sum())
@@ -212,10 +215,11 @@ def test_every_choice_of_members_is_compared_on_validation(
     truth = found[0].truth
     mean = np.log(sum(each.probabilities for each in found) / 2)
     expected = softmax(mean, fit_temperature(mean, truth))
+    lean = np.sqrt(predictors[0].lean * predictors[1].lean)
     both = next(each for each in means if each["members"] == ["last", "first"])
     assert both["log_loss"] == pytest.approx(log_loss(truth, expected, labels=range(7)), abs=1e-4)
     assert both["macro_recall"] == pytest.approx(
-        balanced_accuracy_score(truth, expected.argmax(axis=1))
+        balanced_accuracy_score(truth, (expected * lean).argmax(axis=1))
     )
     assert both["macro_auc"] == pytest.approx(
         roc_auc_score(truth, expected, multi_class="ovr"), abs=1e-4

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from dermsa import images
+from dermsa.class_weights import class_weights
 from dermsa.cli import main
 from dermsa.datasets import cache, splits, synthetic
 from dermsa.evaluation import record
 from dermsa.evaluation.assess import assess_model
+from dermsa.evaluation.calibration import fit_calibration
 from dermsa.inference import store
 from dermsa.inference.predictor import Predictor
 from dermsa.models.classifier import build_classifier
@@ -17,6 +20,7 @@ from dermsa.models.classifier_config import HEADS
 from dermsa.patient import Patient
 from dermsa.training import answers, runs
 from dermsa.training.examples import Examples
+from dermsa.training.export import emphasis_of
 
 SETTINGS = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
 SETTINGS += " --batch-size 8 --warmup-steps 0"
@@ -69,6 +73,49 @@ def test_the_card_says_where_it_comes_from(run, synthetic_dataset):
     assert card["protocol"]["test_images_of_training_lesions"] == 0
     assert "CC BY-NC 4.0" in card["licence"] and "HAM10000" in card["licence"]
     assert store.default_model() == "drawn"
+
+
+def test_what_class_weights_made_it_lean_to_is_fitted_on_validation(run, synthetic_dataset):
+    card, split = store.read_card("drawn"), splits.read_split(run.split)
+    counts = np.bincount(
+        synthetic_dataset.labels()[split.rows(synthetic_dataset, "train")], minlength=7
+    )
+    weights = class_weights("sqrt", counts)  # as these trainings have
+    rows = split.rows(synthetic_dataset, "validation")
+    logits = Predictor("drawn").logits(*seen_by(Predictor("drawn"), synthetic_dataset, rows))
+    truth = synthetic_dataset.labels()[rows]
+    temperature, fitted = fit_calibration(logits, truth, weights)
+    assert card["temperature"] == pytest.approx(temperature, rel=1e-3)
+    np.testing.assert_allclose(list(card["lean"].values()), fitted, rtol=1e-2)
+
+
+def seen_by(predictor, dataset, rows):
+    paths = dataset.table["path"].iloc[rows]
+    patients = [dataset.patients()[row].encode(predictor.age_scale) for row in rows]
+    return np.stack([predictor.seen(images.load(path)) for path in paths]), np.stack(patients)
+
+
+PARTS = {"train": {"by_class": {"mel": 100, "nv": 900}}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "ratio"),
+    [
+        ({"class_weights": "none"}, {}, 1),
+        ({"class_weights": "balanced"}, {}, 9),
+        ({"class_weights": "sqrt"}, {}, 3),
+        ({"class_weights": "5,1"}, {}, 5),
+        ({"class_weights": "none", "sampling": "balanced"}, {}, 9),
+        ({"class_weights": "balanced", "sampling": "over"}, {}, 9),
+        ({"class_weights": "none", "more_photos": "isic2017"}, {"mel": 200}, 3),
+        ({"class_weights": "balanced", "more_photos": "isic2017"}, {"mel": 200}, 9),
+        # What trained the start of a second stage is shown no more.
+        ({"class_weights": "none", "more_photos": "none"}, {"mel": 200}, 1),
+    ],
+)
+def test_emphasis_is_of_weights_and_of_how_often_a_diagnosis_was_shown(settings, more, ratio):
+    found = emphasis_of(settings, ("mel", "nv"), PARTS, {"isic2017": {"by_class": more}})
+    assert found[0] / found[1] == pytest.approx(ratio, rel=0.01)
 
 
 def test_evaluate_finds_the_figures_of_the_card(run, synthetic_data, capsys):

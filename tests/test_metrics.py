@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, against tables worked by hand, and on data that is not right."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn import metrics as reference
@@ -396,6 +398,37 @@ def test_weighed_alike_a_rare_class_needs_less():
     assert metrics.macro_recall(answers) == 0.5 and metrics.macro_recall(alike) == 0.75
     same = answers.divided_by([2, 2])
     np.testing.assert_allclose(same.probabilities, answers.probabilities)
+
+
+def test_a_lean_changes_what_is_named_and_no_figure_of_the_probabilities():
+    plain = draw()
+    lean = np.linspace(1, 4, len(CLASSES))
+    leaning = dataclasses.replace(plain, lean=lean)
+    assert (leaning.predicted == (plain.probabilities * lean).argmax(axis=1)).all()
+    assert (leaning.predicted != plain.predicted).any()
+    of_named = plain.probabilities[np.arange(len(plain)), leaning.predicted]
+    assert (leaning.probability_of_predicted == of_named).all()
+    answers = (plain.truth, leaning.predicted)
+    assert metrics.accuracy(leaning) == reference.accuracy_score(*answers)
+    assert metrics.macro_recall(leaning) == pytest.approx(
+        reference.balanced_accuracy_score(*answers)
+    )
+    for figure in (
+        metrics.log_loss,
+        metrics.brier,
+        metrics.expected_calibration_error,
+        metrics.classwise_calibration_error,
+        metrics.roc_auc,
+    ):
+        np.testing.assert_array_equal(figure(leaning), figure(plain))
+    assert (leaning.subset(slice(10)).predicted == leaning.predicted[:10]).all()
+    assert (leaning.divided_by(1 / lean).predicted == leaning.predicted).all()
+
+
+@pytest.mark.parametrize("lean", [[1], [1, 2, 3], [1, 0], [1, np.inf]])
+def test_a_lean_is_one_positive_number_per_class(lean):
+    with pytest.raises(ValueError, match="Expected 2 positive numbers"):
+        Predictions([0], [[0.5, 0.5]], ("a", "b"), lean=lean)
 
 
 @pytest.mark.parametrize("numbers", [[1], [1, 2, 3], [1, 0], [1, np.nan]])

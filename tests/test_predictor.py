@@ -1,5 +1,6 @@
 """The models answer, exactly as their cards say, without TensorFlow."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -61,6 +62,9 @@ def test_the_parts_sum_to_the_logits_of_the_network(predictor, lesion):
     mirrored = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][: predictor.views]
     patients = PATIENT.encode(predictor.age_scale)[None].repeat(len(mirrored), axis=0)
     logits = predictor.engine(np.stack(mirrored), patients)["logits"].mean(axis=0)
+    # What training with class weights made it lean to is taken back from the bias.
+    card = predictor.model.card
+    logits = logits - card["temperature"] * np.log([card["lean"][c] for c in predictor.classes])
     np.testing.assert_allclose(diagnosis.logits, logits - logits.mean(), atol=1e-4)
     for terms in (diagnosis.bias, diagnosis.image_evidence, diagnosis.patient_evidence):
         assert abs(terms.mean()) < 1e-5  # what all diagnoses share explains nothing
@@ -95,6 +99,31 @@ def test_the_temperature_of_the_card_calibrates(predictor, lesion):
     scaled = diagnosis.logits / predictor.model.card["temperature"]
     expected = np.exp(scaled - scaled.max())
     np.testing.assert_allclose(diagnosis.probabilities, expected / expected.sum(), atol=1e-9)
+
+
+def test_the_diagnosis_that_the_network_itself_puts_first_is_named(predictor):
+    """Taking the lean back changes probabilities; named is what was measured."""
+    lean = np.array([predictor.model.card["lean"][code] for code in predictor.classes])
+    differ = 0
+    for seed, code in enumerate(predictor.classes):
+        diagnosis = predictor.diagnose([draw_lesion(code, seed, (450, 600))[0]], PATIENT)
+        scores = diagnosis.probabilities * lean
+        assert diagnosis.named == predictor.classes[scores.argmax()]
+        assert diagnosis.to_dict()["diagnosis"] == diagnosis.named
+        assert diagnosis.to_dict()["most_probable"] == diagnosis.best
+        differ += diagnosis.named != diagnosis.best
+    raw = diagnosis.logits + predictor.temperature * np.log(lean)
+    assert predictor.classes[raw.argmax()] == diagnosis.named
+
+
+def test_a_card_without_a_lean_names_the_most_probable(predictor, lesion):
+    card = dict(predictor.model.card)
+    del card["lean"]
+    plain = Predictor(dataclasses.replace(predictor.model, card=card))
+    said, leaning = plain.diagnose([lesion], PATIENT), predictor.diagnose([lesion], PATIENT)
+    assert said.named == said.best
+    divided = said.probabilities / predictor.lean
+    np.testing.assert_allclose(leaning.probabilities, divided / divided.sum(), atol=1e-9)
 
 
 def test_the_patient_moves_the_answer(predictor, lesion):

@@ -1,5 +1,6 @@
 """Evaluations on disk: nothing is lost, and nothing that does not belong together is read."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -67,6 +68,26 @@ def test_what_is_saved_is_read(folder):
     assert read.interval("recall", "mel").n == (saved.cases["truth"] == "mel").sum()
     with pytest.raises(EvaluationError, match="no figure 'recall'"):
         read.interval("recall")
+
+
+def test_how_diagnoses_are_named_is_kept(folder):
+    evaluation = drawn_a()
+    lean = np.linspace(1, 4, len(evaluation.classes))
+    leaning = dataclasses.replace(evaluation.predictions, lean=lean)
+    record.save(dataclasses.replace(evaluation, predictions=leaning), folder)
+    read = record.load(folder).predictions
+    np.testing.assert_array_equal(read.lean, lean)
+    np.testing.assert_array_equal(read.predicted, leaning.predicted)
+    assert (read.predicted != evaluation.predictions.predicted).any()
+
+    path = folder / record.EVALUATION
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"lean": {"nv": 1}}))
+    with pytest.raises(EvaluationError, match="damaged: its lean is {'nv': 1}"):
+        record.load(folder)
+    del about["lean"]  # as in files of earlier versions
+    path.write_text(json.dumps(about))
+    assert (record.load(folder).predictions.lean == 1).all()
 
 
 def test_a_changed_model_makes_its_evaluation_stale(folder):

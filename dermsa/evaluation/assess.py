@@ -159,6 +159,7 @@ def assess_run(
     rows: np.ndarray,
     part: str = "test",
     *,
+    lean: np.ndarray | None = None,
     form: Mapping[str, object] | None = None,
     samples: int = SAMPLES,
 ) -> Evaluation:
@@ -169,6 +170,7 @@ def assess_run(
         dataset, split: What it was trained on.
         probabilities: float (n, classes).
         rows: int (n,), of the part: what they are of. Fewer than all for a run with a `limit`.
+        lean: How a class is named, see `Predictions`.
         form: What besides the weights they depend on, by name, such as the temperature.
         samples: Bootstrap samples.
     """
@@ -178,7 +180,7 @@ def assess_run(
         folder.name,
         "run",
         {record.RUN_WEIGHTS: sha256_of(weights), **(form or {})},
-        predictions_of(dataset, rows, probabilities),
+        predictions_of(dataset, rows, probabilities, lean),
         _cases_of(dataset.table.iloc[rows]),
         samples,
         dataset=dataset.name,
@@ -434,6 +436,7 @@ def _predict_files(
         ],
         case_ids=table["image_id"].to_numpy(dtype=str),
         lesion_ids=table["lesion_id"].to_numpy(dtype=str),
+        lean=predictor.lean,
     )
 
 

@@ -2,8 +2,8 @@
 
 Fit on validation data, then carried in the model's card and applied while serving:
 
-    temperature = fit_temperature(logits, truth)                  # one number
-    probabilities = softmax(logits, temperature)
+    temperature, lean = fit_calibration(logits, truth, emphasis)  # one number, one per class
+    probabilities = softmax(logits, temperature, lean)
     threshold = malignancy_threshold(malignancy, is_malignant)    # refer if p >= threshold
     quantiles = conformal_quantile(probabilities, truth)          # one number per class
     possible = prediction_set(probabilities, quantiles)
@@ -18,15 +18,20 @@ import math
 import numpy as np
 
 TEMPERATURE_RANGE = (0.05, 20.0)
+STRENGTH_RANGE = (0.0, 2.0)
 SUM_TOLERANCE = 1e-3
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities of logits divided by a temperature.
+def softmax(
+    logits: np.ndarray, temperature: float = 1.0, lean: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """Probabilities of logits divided by a temperature, with a lean taken back.
 
     Args:
         logits: float (..., c), finite.
         temperature: Above 0; above 1 softens, below 1 sharpens; the order never changes.
+        lean: float (c,), above 0, what each probability is divided by before they are made to
+            sum to 1: see `fit_calibration`. One number for all changes nothing.
 
     Returns:
         float64 (..., c), in [0, 1], sums to 1 along the last axis.
@@ -36,6 +41,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     if not np.isfinite(scaled).all():
         raise ValueError("Expected finite logits. Received: NaN or infinity")
+    scaled = scaled - np.log(lean)
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
@@ -56,12 +62,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    logits, truth = np.asarray(logits, dtype=np.float64), np.asarray(truth)
-    _check_truth(truth, logits, "logits")
-    if not np.isfinite(logits).all():
-        raise ValueError("Expected finite logits. Received: NaN or infinity")
-    # Distances to the true logit: the loss is then log(sum(exp(distance / T))), never infinite.
-    distances = logits - np.take_along_axis(logits, truth[:, None], axis=1)
+    distances = _distances(logits, truth)
 
     def log_loss(log_temperature: float) -> float:
         return np.logaddexp.reduce(distances / math.exp(log_temperature), axis=1).mean()
@@ -70,6 +71,59 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     bounds = tuple(math.log(limit) for limit in TEMPERATURE_RANGE)
     found = minimize_scalar(log_loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return math.exp(found.x)
+
+
+def fit_calibration(
+    logits: np.ndarray, truth: np.ndarray, emphasis: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Temperature and lean that together minimise the log loss on validation cases.
+
+    Training with class weights, or with classes shown more often than they are, teaches a
+    network to say w p instead of p, up to a factor, as far as it does not fit its labels exactly
+    (Elkan 2001; for logit-adjusted losses Menon et al. 2021). No temperature can mend that. How
+    far it goes is fitted as a power of w, one more number: p = softmax(logits / T - s log w).
+
+    Args:
+        logits, truth: As for `fit_temperature`.
+        emphasis: float (c,), above 0: w, what each class counted in training against its share,
+            in any unit.
+
+    Returns:
+        The temperature, between 0.05 and 20, and the lean w^s, float64 (c,) with a geometric mean
+        of 1 and s between 0 and 2. The lean is 1 where all classes counted the same.
+
+    Raises:
+        ValueError: Shapes or values that do not fit together.
+    """
+    from scipy.optimize import minimize
+
+    logits, emphasis = np.asarray(logits, dtype=np.float64), np.asarray(emphasis, np.float64)
+    if emphasis.shape != logits.shape[-1:] or not ((emphasis > 0) & np.isfinite(emphasis)).all():
+        raise ValueError(
+            f"Expected an emphasis above 0 for each of {logits.shape[-1]} classes. Received: "
+            f"{emphasis}"
+        )
+    log_emphasis = np.log(emphasis)
+    log_emphasis -= log_emphasis.mean()
+    if np.allclose(log_emphasis, 0):
+        return fit_temperature(logits, truth), np.ones(len(emphasis))
+    # One row a case and class, of both terms: the loss is convex in their factors 1/T and -s.
+    terms = np.stack(
+        [_distances(logits, truth), _distances(np.broadcast_to(-log_emphasis, logits.shape), truth)]
+    )
+
+    def loss_and_slope(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = np.tensordot(factors, terms, axes=1)
+        loss = np.logaddexp.reduce(scores, axis=1)
+        said = np.exp(scores - loss[:, None])
+        return loss.mean(), (terms * said).sum(axis=2).mean(axis=1)
+
+    bounds = [tuple(1 / limit for limit in reversed(TEMPERATURE_RANGE)), STRENGTH_RANGE]
+    found = minimize(
+        loss_and_slope, (1.0, 0.5), jac=True, method="L-BFGS-B", bounds=bounds,
+        options={"ftol": 1e-14, "gtol": 1e-9},
+    )  # fmt: skip
+    return 1 / found.x[0], np.exp(found.x[1] * log_emphasis)
 
 
 def malignancy_threshold(
@@ -176,6 +230,19 @@ def _upper_quantile(scores: np.ndarray, coverage: float) -> float:
     """The ceil((n + 1) * coverage)-th smallest score; 1, the largest possible, beyond the last."""
     position = math.ceil((len(scores) + 1) * coverage - 1e-9)
     return float(np.sort(scores)[position - 1]) if position <= len(scores) else 1.0
+
+
+def _distances(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Logits less that of the true class: the log loss is log(sum(exp(distance))), never infinite.
+
+    Raises:
+        ValueError: Shapes or values that do not fit together.
+    """
+    logits, truth = np.asarray(logits, dtype=np.float64), np.asarray(truth)
+    _check_truth(truth, logits, "logits")
+    if not np.isfinite(logits).all():
+        raise ValueError("Expected finite logits. Received: NaN or infinity")
+    return logits - np.take_along_axis(logits, truth[:, None], axis=1)
 
 
 def _check_truth(truth: np.ndarray, values: np.ndarray, name: str) -> None:

@@ -318,7 +318,7 @@ def disagreements(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     for evaluation in evaluations:
         predictions = evaluation.predictions
         predicted.append(predictions.predicted)
-        confidence.append(predictions.probabilities.max(axis=1))
+        confidence.append(predictions.probability_of_predicted)
         names = np.array(predictions.classes)
         columns[f"{evaluation.model} diagnosis"] = names[predicted[-1]]
         columns[f"{evaluation.model} probability"] = confidence[-1]

@@ -232,11 +232,17 @@ def predict_rows(
             seen = list(pool.map(prepare, paths[chosen]))
             answers.append(predictor.answers(seen, [patients[row] for row in chosen]))
             bar.update(len(seen))
-    return predictions_of(dataset, rows, np.concatenate(answers))
+    return predictions_of(dataset, rows, np.concatenate(answers), predictor.lean)
 
 
-def predictions_of(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray) -> Predictions:
-    """Probabilities `(n, classes)` of the given rows beside their truth."""
+def predictions_of(
+    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, lean: np.ndarray | None = None
+) -> Predictions:
+    """Probabilities `(n, classes)` of the given rows beside their truth.
+
+    Args:
+        lean: How a class is named, see `Predictions`.
+    """
     table = dataset.table.iloc[rows]
     return Predictions(
         dataset.labels()[rows],
@@ -245,4 +251,5 @@ def predictions_of(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray
         malignant=dataset.malignant,
         case_ids=table["image_id"].to_numpy(),
         lesion_ids=table["lesion_id"].to_numpy(),
+        lean=lean,
     )

@@ -80,7 +80,7 @@ def find(evaluation: Evaluation, card: Mapping, mistakes: int = MISTAKES) -> Fai
     table = evaluation.cases.reset_index(drop=True).assign(
         truth=names[predictions.truth],
         said=names[predictions.predicted],
-        probability=probabilities.max(axis=1),
+        probability=predictions.probability_of_predicted,
         of_truth=probabilities[rows, predictions.truth],
         malignancy=probabilities[:, malignant].sum(axis=1),
     )
@@ -126,7 +126,7 @@ def markdown(failures: Failures) -> str:
     return f"""# Where {failures.model} fails
 
 {failures.sentence} Of {failures.images:,} photos {failures.wrong_images:,} \
-({failures.wrong_images / failures.images:.1%}) get a wrong diagnosis first.
+({failures.wrong_images / failures.images:.1%}) get a wrong diagnosis.
 
 The photos are linked by their id in the ISIC Archive. With HAM10000 on the machine, the Compare \
 page opens each of them with the maps of every model (view Cases).

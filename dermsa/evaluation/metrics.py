@@ -14,7 +14,7 @@ Three rules hold throughout:
 - A class without cases has no metrics: NaN, left out of every average over classes.
 - A class that has cases but was never predicted has precision 0, as in scikit-learn: a model must
   not gain by never naming it. The same holds for NPV.
-- Ties in the largest probability go to the class that comes first.
+- Ties go to the class that comes first.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ TARGETS = (0.90, 0.95)
 class Predictions:
     """What one model said about n cases, and what they were.
 
+    A model need not name the most probable class: to find rare ones it may weigh some more than
+    others, and its probabilities are calibrated all the same. Accuracy, recall and all else that
+    follows from the confusion matrix are of the class that is named.
+
     Attributes:
         truth: int (n,), index into `classes`.
         probabilities: float (n, c), in [0, 1], rows sum to 1 within 0.001; kept as float64.
         classes: Names of the c classes, in the order of the columns.
+        lean: float (c,), above 0: the class with the largest `probability * lean` is named; None
+            names the most probable one.
         malignant: The classes whose probabilities add up to the probability of malignancy.
         case_ids: (n,) one name per photo; None numbers them.
         lesion_ids: (n,) which lesion each photo shows; None means one lesion per photo.
@@ -60,6 +66,7 @@ class Predictions:
     case_ids: np.ndarray | None = None
     lesion_ids: np.ndarray | None = None
     weights: np.ndarray | None = None
+    lean: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         cases = np.arange(np.shape(self.truth)[0] if np.ndim(self.truth) else 0)
@@ -73,6 +80,9 @@ class Predictions:
             "weights": np.ones(len(cases))
             if self.weights is None
             else np.asarray(self.weights, dtype=np.float64),
+            "lean": np.ones(len(self.classes))
+            if self.lean is None
+            else np.asarray(self.lean, dtype=np.float64),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -101,6 +111,8 @@ class Predictions:
     def divided_by(self, numbers: np.ndarray) -> Predictions:
         """The same cases, each probability divided by a number of its class, and made to sum to 1.
 
+        Named is then the class that this makes the most probable.
+
         Args:
             numbers: float (c,), > 0, in any unit.
 
@@ -108,17 +120,19 @@ class Predictions:
             ValueError: Not so many numbers, or not all positive.
         """
         numbers = np.asarray(numbers, dtype=np.float64)
-        if numbers.shape != (len(self.classes),) or not (numbers > 0).all():
-            raise ValueError(
-                f"Expected {len(self.classes)} positive numbers, one per class. Received: {numbers}"
-            )
+        _check_positive(numbers, self.classes)
         divided = self.probabilities / numbers
-        return replace(self, probabilities=divided / divided.sum(axis=1, keepdims=True))
+        return replace(self, probabilities=divided / divided.sum(axis=1, keepdims=True), lean=None)
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """int (n,): the most probable class."""
-        return self.probabilities.argmax(axis=1)
+        """int (n,): the class that is named."""
+        return (self.probabilities * self.lean).argmax(axis=1)
+
+    @cached_property
+    def probability_of_predicted(self) -> np.ndarray:
+        """float (n,): that of the class that is named."""
+        return np.take_along_axis(self.probabilities, self.predicted[:, None], axis=1)[:, 0]
 
     @cached_property
     def is_malignant(self) -> np.ndarray:
@@ -181,6 +195,14 @@ def _check_classes(predictions: Predictions) -> None:
         raise ValueError(f"Expected two or more different class names. Received: {classes}")
     if unknown := sorted(predictions.malignant - set(classes)):
         raise ValueError(f"Expected malignant classes out of {classes}. Received: {unknown}")
+    _check_positive(predictions.lean, classes)
+
+
+def _check_positive(numbers: np.ndarray, classes: tuple[str, ...]) -> None:
+    if numbers.shape != (len(classes),) or not ((numbers > 0) & np.isfinite(numbers)).all():
+        raise ValueError(
+            f"Expected {len(classes)} positive numbers, one per class. Received: {numbers}"
+        )
 
 
 def _check_truth_and_probabilities(predictions: Predictions) -> None:
@@ -241,7 +263,7 @@ def _check_ids_and_weights(predictions: Predictions) -> None:
 
 
 def accuracy(predictions: Predictions) -> np.ndarray:
-    """Share of cases whose most probable class is the true one. (...), in [0, 1]."""
+    """Share of cases of which the true class is named. (...), in [0, 1]."""
     return _mean(predictions, predictions.predicted == predictions.truth)
 
 
@@ -344,11 +366,13 @@ def brier(predictions: Predictions) -> np.ndarray:
 def expected_calibration_error(predictions: Predictions) -> np.ndarray:
     """Mean gap between confidence and accuracy, over 15 bins of confidence. (...), in [0, 1].
 
-    Guo et al. (2017): the confidence is the largest probability; bins have equal width and
-    include their upper edge; each bin counts by its share of the cases.
+    Guo et al. (2017): the confidence is the largest probability, and accuracy that of the most
+    probable class, named or not; bins have equal width and include their upper edge; each bin
+    counts by its share of the cases.
     """
     confidence = predictions.probabilities.max(axis=1)
-    return _calibration_error(predictions, confidence, predictions.predicted == predictions.truth)
+    right = predictions.probabilities.argmax(axis=1) == predictions.truth
+    return _calibration_error(predictions, confidence, right)
 
 
 def classwise_calibration_error(predictions: Predictions) -> np.ndarray:

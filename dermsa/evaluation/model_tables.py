@@ -1,20 +1,16 @@
 """The trained models side by side, as tables of a document: what their cards say, how they decide
-where all diagnoses count alike, and what the weights of the training make of their answers.
+where all diagnoses count alike, and where the most probable one is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from dermsa.class_weights import class_weights
+import numpy as np
+
 from dermsa.evaluation.elsewhere import Elsewhere
-from dermsa.evaluation.metrics import (
-    Predictions,
-    accuracy,
-    expected_calibration_error,
-    log_loss,
-    macro_recall,
-)
+from dermsa.evaluation.metrics import Predictions, accuracy, macro_recall
 from dermsa.evaluation.report import DEFAULT_SENSITIVITY
 from dermsa.evaluation.statistics import Interval, bootstrap_interval
 
@@ -22,7 +18,9 @@ FIGURES = (
     ("Macro recall", "metrics", "macro_recall"),
     ("Macro AUC", "metrics", "macro_roc_auc"),
     ("Accuracy", "metrics", "accuracy"),
+    ("Log loss", "metrics", "log_loss"),
     ("Calibration error", "metrics", "expected_calibration_error"),
+    ("The same by diagnosis", "metrics", "macro_classwise_calibration_error"),
     ("Macro recall, patient unknown", "metrics_unknown_patient", "macro_recall"),
 )
 TRIAGE = {"malignancy": "Malignant or not", "melanoma": "Melanoma or not"}
@@ -86,39 +84,21 @@ def on_another_source(found: Mapping[str, Elsewhere]) -> str:
     return _table(rows)
 
 
-def unweighted(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
-    """Test figures with the class weights of the training taken back; nothing in it is fitted.
-
-    A network that fits weighted labels as well as can be says w_k p_k instead of p_k, up to a
-    factor: so each probability is divided by the weight of its diagnosis. Models without weights
-    are left out, and ensembles of members with different ones.
+def most_probable(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
+    """Test figures where the most probable diagnosis is named, whatever the model leans to.
 
     Args:
-        cards, predictions: As in `alike`.
+        cards, predictions: As in `alike`. Models that lean to nothing are left out: they name the
+            most probable diagnosis anyway.
     """
-    configs = {
-        card["name"]: card["training"]["config"]["class_weights"]
-        for card in cards
-        if "training" in card
-    }
-    columns = {
-        "Log loss": log_loss,
-        "Calibration error": expected_calibration_error,
-        "Accuracy": accuracy,
-        "Macro recall": macro_recall,
-    }
-    rows = [["Model", "Log loss as it is", *columns]]
+    rows = [["Model", "Accuracy", "Macro recall", "Named otherwise"]]
     for card, said in zip(cards, predictions, strict=True):
-        members = [member["model"] for member in card.get("members", [])] or [card["name"]]
-        kinds = {configs.get(name, "none") for name in members}
-        if len(kinds) > 1 or kinds == {"none"}:
+        plain = replace(said, lean=None)
+        if np.ptp(said.lean) == 0:
             continue
-        trained = card["data"]["parts"]["train"]["by_class"]
-        weights = class_weights(kinds.pop(), [trained[code] for code in said.classes])
-        divided = said.divided_by(weights)
-        intervals = [bootstrap_interval(log_loss, said)]
-        intervals += [bootstrap_interval(metric, divided) for metric in columns.values()]
-        rows.append([card["name"], *(interval.words for interval in intervals)])
+        intervals = [bootstrap_interval(metric, plain) for metric in (accuracy, macro_recall)]
+        differ = f"{(plain.predicted != said.predicted).mean():.1%}"
+        rows.append([card["name"], *(interval.words for interval in intervals), differ])
     return _table(rows)
 
 

@@ -152,9 +152,9 @@ def empty_class_notes(predictions: Predictions) -> tuple[str, ...]:
 
 
 def served_form(card: Mapping) -> dict[str, object]:
-    """What a card's answers depend on: network, temperature, mirrored views, members."""
+    """What a card's answers depend on: network, calibration, mirrored views, members."""
     form = {"model.onnx": card.get("files", {}).get("model.onnx")}
-    form |= {key: card.get(key) for key in ("temperature", "views", "members")}
+    form |= {key: card.get(key) for key in ("temperature", "lean", "views", "members")}
     return {key: value for key, value in form.items() if value is not None}
 
 
@@ -265,6 +265,7 @@ def load(folder: Path) -> Evaluation:
         about["malignant"],
         expected=about["images"],
     )
+    predictions = dataclasses.replace(predictions, lean=_lean(about, folder))
     with np.load(io.BytesIO(contents[SAMPLES]), allow_pickle=False) as arrays:
         drawn = {name: arrays[name] for name in arrays.files}
     try:
@@ -499,6 +500,7 @@ def as_dict(evaluation: Evaluation) -> dict:
         "format": FORMAT,
         **{name: getattr(evaluation, name) for name in names},
         "malignant": sorted(evaluation.predictions.malignant),
+        "lean": dict(zip(evaluation.classes, evaluation.predictions.lean.tolist(), strict=True)),
         "overall": overall,
         "per_class": per_class,
         "groups": [group.as_dict() for group in evaluation.groups],
@@ -534,6 +536,19 @@ def _from_dict(
         training=TrainingCost(**about["training"]) if about["training"] else None,
         notes=tuple(about["notes"]),
     )
+
+
+def _lean(about: dict, folder: Path) -> np.ndarray | None:
+    """How a class is named; None for the most probable one, as in files of earlier versions."""
+    if "lean" not in about:
+        return None
+    try:
+        lean = np.array([float(about["lean"][name]) for name in about["classes"]])
+    except (KeyError, TypeError, ValueError):
+        lean = np.zeros(1)
+    if not ((lean > 0) & np.isfinite(lean)).all():
+        raise EvaluationError(f"{folder / EVALUATION} is damaged: its lean is {about['lean']}.")
+    return lean
 
 
 def _read_json(folder: Path) -> dict:

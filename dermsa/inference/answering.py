@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from dermsa.evaluation.calibration import prediction_set, softmax
+from dermsa.evaluation.calibration import prediction_set
 from dermsa.inference import store
 from dermsa.inference.diagnosis import MeasuredRate, Triage
 
@@ -19,6 +21,8 @@ class Answering:
         classes: Codes of the diagnoses.
         malignant: bool `(classes,)`.
         temperature: Of the calibration.
+        lean: float64 `(classes,)`: the diagnosis with the largest `probability * lean` is named,
+            see `calibration.fit_calibration`; 1 for all names the most probable one.
         quantiles: float64 `(classes,)`, for the prediction set.
     """
 
@@ -28,11 +32,12 @@ class Answering:
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.malignant = np.array([code in card["malignant"] for code in self.classes])
         self.temperature = float(card["temperature"])
+        self.lean = lean_of(card)
         self.quantiles = np.array([card["conformal"]["quantiles"][code] for code in self.classes])
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, float64 `(..., classes)`."""
-        return softmax(logits, self.temperature)
+    def named(self, probabilities: np.ndarray) -> str:
+        """Code of the diagnosis that is named, of probabilities `(classes,)`."""
+        return self.classes[int(np.argmax(probabilities * self.lean))]
 
     def malignancy(self, probabilities: np.ndarray) -> np.ndarray | float:
         """Probability that the lesion is malignant, of probabilities `(..., classes)`."""
@@ -57,6 +62,7 @@ class Answering:
         possible = prediction_set(probabilities, self.quantiles)
         return {
             "probabilities": probabilities,
+            "named": self.named(probabilities),
             "malignancy": malignancy,
             "triage": self._triage(malignancy),
             "prediction_set": tuple(
@@ -79,6 +85,15 @@ class Answering:
             sensitivity=_rate(point["sensitivity"]),
             specificity=_rate(point["specificity"]),
         )
+
+
+def lean_of(card: Mapping) -> np.ndarray:
+    """float64 `(classes,)`: what a model weighs diagnoses by where it names one.
+
+    Cards of earlier versions have none; such models name the most probable diagnosis.
+    """
+    lean = card.get("lean", {})
+    return np.array([float(lean.get(code, 1.0)) for code in card["classes"]])
 
 
 def _rate(interval: dict) -> MeasuredRate:

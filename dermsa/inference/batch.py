@@ -66,7 +66,7 @@ def cells(predictor: AnyPredictor, row: Row) -> list[str]:
         row.image_id,
         predictor.model.name,
         *(f"{p:.6f}" for p in row.probabilities),
-        predictor.classes[int(np.argmax(row.probabilities))],
+        predictor.named(row.probabilities),
         *_referral(predictor, row.probabilities),
         "",
     ]

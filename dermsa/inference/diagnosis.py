@@ -117,14 +117,18 @@ class Diagnosis:
 
     All arrays over classes are in the order of `classes`. Before the temperature,
     `logits = bias + image_evidence + patient_evidence` holds exactly where the network
-    `decomposes`; elsewhere these three are None. All four are `explanation.centred`: their mean
-    over the classes is 0, for what all classes share changes no probability. An ensemble has no
-    such sum: logits, their parts and the maps of its answer are those of the member
-    `explained_by`.
+    `decomposes`; elsewhere these three are None. What training with class weights made the network
+    lean to (`calibration.fit_calibration`) has been taken back from bias and logits. All four are
+    `explanation.centred`: their mean over the classes is 0, for what all classes share changes no
+    probability. An ensemble has no such sum: logits, their parts and the maps of its answer are
+    those of the member `explained_by`.
 
     Attributes:
         classes: Codes of the diagnoses.
         probabilities: Calibrated, float64 `(classes,)`, sum to 1.
+        named: Code of the diagnosis that the model names, weighing diagnoses as its training did
+            (`Answering.lean`); the figures of an evaluation are of diagnoses so named. Most often
+            the most probable one.
         malignancy: Sum of the probabilities of the malignant classes; None where the model
             knows none.
         triage: Whether to refer; None likewise.
@@ -152,6 +156,7 @@ class Diagnosis:
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
+    named: str
     malignancy: float | None
     triage: Triage | None
     prediction_set: tuple[str, ...]
@@ -201,7 +206,8 @@ class Diagnosis:
                 "sex": self.patient.sex,
                 "localization": self.patient.localization,
             },
-            "diagnosis": self.best,
+            "diagnosis": self.named,
+            "most_probable": self.best,
             "probabilities": by_class(self.probabilities),
             "malignancy": None if self.malignancy is None else round(self.malignancy, 6),
             "refer": self.triage and self.triage.refer,

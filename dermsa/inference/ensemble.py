@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from dermsa import images
+from dermsa.evaluation.calibration import softmax
 from dermsa.inference import store
 from dermsa.inference.answering import Answering
 from dermsa.inference.diagnosis import Diagnosis, Novelty
@@ -67,13 +68,9 @@ class EnsemblePredictor(Answering):
         photos = [p if isinstance(p, np.ndarray) else images.load(p) for p in photos]
         answers = [member.diagnose(photos, patient) for member in self.members]
         shown = answers[self.members.index(self.explaining)]
-        probabilities = self.probabilities(
-            log_mean([answer.probabilities for answer in answers], self.weights)
-        )
+        probabilities = self._mean([answer.probabilities for answer in answers])
         if_unknown = {
-            name: self.probabilities(
-                log_mean([answer.if_unknown[name] for answer in answers], self.weights)
-            )
+            name: self._mean([answer.if_unknown[name] for answer in answers])
             for name in shown.if_unknown
         }
         novelties = (
@@ -104,7 +101,11 @@ class EnsemblePredictor(Answering):
             member.answers(inputs, patients)
             for member, inputs in zip(self.members, zip(*seen, strict=True), strict=True)
         ]
-        return self.probabilities(log_mean(of_members, self.weights))
+        return self._mean(of_members)
+
+    def _mean(self, of_members: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities, of the members' own: these have taken back their lean."""
+        return softmax(log_mean(of_members, self.weights), self.temperature)
 
     def _novelty(self, of_members: Sequence[Novelty | None]) -> Novelty | None:
         if "novelty" not in self.model.card or None in of_members:

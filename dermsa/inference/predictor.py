@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dermsa import images
+from dermsa.evaluation.calibration import softmax
 from dermsa.inference import explanation, novelty, quality, store, views
 from dermsa.inference.answering import Answering
 from dermsa.inference.diagnosis import Diagnosis, Novelty, PhotoExplanation
@@ -71,11 +72,13 @@ class Predictor(Answering):
             logits = np.mean([out["logits"] for _, out in answers], axis=0, dtype=np.float64)
             logits = explanation.centred(logits, axis=1)
         probabilities = self.probabilities(logits)
+        # Taken back from the bias, so that what is told adds up to what the probabilities are of.
+        lean = explanation.centred(self.temperature * np.log(self.lean))
         return Diagnosis(
             **self.decision(probabilities[-1]),
             classes=self.classes,
-            logits=logits[-1],
-            bias=terms.get("bias"),
+            logits=logits[-1] - lean,
+            bias=terms["bias"] - lean if terms else None,
             image_evidence=terms.get("image_evidence"),
             patient_evidence=terms["patient_evidence"][-1] if terms else None,
             patient_contributions=explanation.shapley_values(logits),
@@ -84,6 +87,10 @@ class Predictor(Answering):
             photos=explanations,
             seconds=time.perf_counter() - started,
         )
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of the network's logits, float64 `(..., classes)`."""
+        return softmax(logits, self.temperature, self.lean)
 
     def logits(self, inputs: np.ndarray, patients: np.ndarray) -> np.ndarray:
         """Logits of many cases, without explanations, float32 `(n, classes)`.

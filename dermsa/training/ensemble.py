@@ -28,6 +28,7 @@ from dermsa.evaluation import calibration, metrics
 from dermsa.evaluation.assess import measure_maps
 from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.inference import novelty, store
+from dermsa.inference.answering import lean_of
 from dermsa.inference.ensemble import log_mean
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
@@ -162,16 +163,24 @@ def make_ensemble(
         if all(member.novelty is not None for member in answers):
             scores.append(shares @ np.stack([answers[i].novelty for i in chosen]))
     validation = np.concatenate(validation)
-    settings = calibrate(dataset.classes, dataset.labels()[rows["validation"]], validation)
+    # Members have taken back their lean themselves, so that the mean has none to take back.
+    alike = np.ones(len(dataset.classes))
+    truth = dataset.labels()[rows["validation"]]
+    settings = calibrate(dataset.classes, truth, validation, alike)
+    lean = mean_lean([model.card for model in models], weights)
+    settings["lean"] = dict(zip(dataset.classes, lean.tolist(), strict=True))
     if scores:
         settings["novelty"] = novelty_threshold(np.concatenate(scores))
+    said = (
+        validation,
+        log_mean([member.test for member in answers], weights),
+        log_mean([member.test_unknown for member in answers], weights),
+    )
     results = results_of(
         dataset,
         rows,
         settings,
-        validation,
-        log_mean([member.test for member in answers], weights),
-        log_mean([member.test_unknown for member in answers], weights),
+        *(calibration.softmax(each, settings["temperature"]) for each in said),
     )
     more = {}
     for model in models:
@@ -205,6 +214,19 @@ def make_ensemble(
         "intended_use": first["intended_use"],
     }
     return write_model(card, {}, role)
+
+
+def mean_lean(cards: Sequence[dict], weights: np.ndarray) -> np.ndarray:
+    """How the mean of networks names a diagnosis: as they do on average.
+
+    Args:
+        cards: Of the networks.
+        weights: `(networks,)`, sum 1.
+
+    Returns:
+        float64 `(classes,)`: the geometric mean of the networks' own, see `lean_of`.
+    """
+    return np.exp(weights @ np.log([lean_of(card) for card in cards]))
 
 
 @dataclass(frozen=True)
@@ -246,13 +268,13 @@ def all_means(names: Sequence[str], data: Path | None = None) -> list[Mean]:
             "so that their means cannot be compared on any."
         )
     rows = folds[0].validation
-    answers = {}
+    answers = []
     for model in models:
         log.info("Asking %s.", model.name)
-        answers[model.name] = _Asked(model, dataset).probabilities(rows)
+        answers.append((model.card, _Asked(model, dataset).probabilities(rows)))
     return sorted(
         (
-            _mean_of({name: answers[name] for name in chosen}, dataset, rows)
+            _mean_of(chosen, dataset, rows)
             for count in range(1, len(names) + 1)
             for chosen in itertools.combinations(answers, count)
         ),
@@ -260,13 +282,20 @@ def all_means(names: Sequence[str], data: Path | None = None) -> list[Mean]:
     )
 
 
-def _mean_of(answers: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray) -> Mean:
-    even = np.full(len(answers), 1 / len(answers))
-    logits = log_mean(list(answers.values()), even)
+def _mean_of(
+    answers: Sequence[tuple[dict, np.ndarray]], dataset: Dataset, rows: np.ndarray
+) -> Mean:
+    cards, probabilities = zip(*answers, strict=True)
+    even = np.full(len(cards), 1 / len(cards))
+    logits = log_mean(probabilities, even)
     temperature = calibration.fit_temperature(logits, dataset.labels()[rows])
-    found = predictions_of(dataset, rows, calibration.softmax(logits, temperature))
+    said = calibration.softmax(logits, temperature)
+    found = predictions_of(dataset, rows, said, mean_lean(cards, even))
     figures = (metrics.log_loss, _macro_auc, metrics.macro_recall)
-    return Mean(tuple(answers), *(float(np.squeeze(figure(found))) for figure in figures))
+    return Mean(
+        tuple(card["name"] for card in cards),
+        *(float(np.squeeze(figure(found))) for figure in figures),
+    )
 
 
 def _macro_auc(predictions: metrics.Predictions) -> np.ndarray:

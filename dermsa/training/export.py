@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 import dermsa
+from dermsa.class_weights import class_weights
 from dermsa.datasets import cache, more_photos, registry, splits
 from dermsa.datasets.dataset import Dataset
 from dermsa.evaluation import assess, calibration, record, report
@@ -38,6 +39,7 @@ from dermsa.training.config import TrainingConfig
 from dermsa.training.examples import Examples, rows_of, split_rows, training_age_scale
 from dermsa.training.history import best_row
 from dermsa.training.runs import ACTIVE, Run, RunError, find_run, write_atomically
+from dermsa.training.sampling import Sampler
 
 log = logging.getLogger("dermsa.training")
 
@@ -104,19 +106,28 @@ def export(
     rows = split_rows(run, config, dataset)
     age_scale = training_age_scale(dataset, rows["train"])
     classes, size = config.classifier.classes, config.classifier.input_size
-    measured = _measure(onnx, classes, size, age_scale, views, dataset, rows)
+    more, unknown = _more(config, dataset, data)
+    parts, training = part_sizes(dataset, rows), _training(run)
+    emphasis = emphasis_of(training["config"], classes, parts, more)
+    measured = _measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
     split = splits.read_split(run.split)
     form = {
         "temperature": measured.settings["temperature"],
+        "lean": measured.settings["lean"],
         "views": views,
         "weight_format": weight_format,
     }
     evaluation = assess.assess_run(
-        run.folder, dataset, split, measured.test_probabilities, rows["test"], form=form
+        run.folder,
+        dataset,
+        split,
+        measured.test_probabilities,
+        rows["test"],
+        lean=np.array(list(measured.settings["lean"].values())),
+        form=form,
     )
     record.save(evaluation, run.folder)
 
-    more, unknown = _more(config, dataset, data)
     card = {
         "name": name,
         "version": dermsa.__version__,
@@ -127,12 +138,12 @@ def export(
         "architecture": _architecture(config.classifier, classifier),
         "weight_format": weight_format,
         "decomposes": decomposes(config.classifier),
-        "training": _training(run),
+        "training": training,
         "data": {
             "name": dataset.name,
             "images": len(dataset.table),
             "lesions": int(dataset.table["lesion_id"].nunique()),
-            "parts": part_sizes(dataset, rows),
+            "parts": parts,
             "more": more,
         },
         "protocol": protocol_entry(dataset, split),
@@ -192,7 +203,9 @@ def reexport(
     trained = old["training"]["config"]
     rows = rows_of(split_of(old, dataset), dataset, trained["limit"], trained["seed"])
     age_scale = AgeScale(**old["age_scale"])
-    measured = _measure(onnx, classes, size, age_scale, views, dataset, rows)
+    data_of = old["data"]
+    emphasis = emphasis_of(trained, classes, data_of["parts"], data_of.get("more", {}))
+    measured = _measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
     card = old | {
         "name": name,
         "version": dermsa.__version__,
@@ -229,6 +242,7 @@ def _measure(
     size: tuple[int, int],
     age_scale: AgeScale,
     views: int,
+    emphasis: np.ndarray,
     dataset: Dataset,
     rows: dict[str, np.ndarray],
 ) -> _Measured:
@@ -240,23 +254,21 @@ def _measure(
     measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
     form = form_of(sha256_of(onnx), views, age_scale)
     validation = kept_logits(form, engine, dataset, examples, rows["validation"])
-    settings = calibrate(classes, examples.labels[rows["validation"]], validation)
+    settings = calibrate(classes, examples.labels[rows["validation"]], validation, emphasis)
     settings["novelty"] = novelty_threshold(
         novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
     )
     tested = kept_logits(form, engine, dataset, examples, rows["test"])
-    unknown = Patient().encode(age_scale)
-    results = results_of(
-        dataset,
-        rows,
-        settings,
-        validation,
-        tested,
-        with_patient(engine, examples, rows["test"], views, tested, unknown),
+    unknown = with_patient(
+        engine, examples, rows["test"], views, tested, Patient().encode(age_scale)
     )
-    probabilities = calibration.softmax(tested, settings["temperature"])
+    lean = np.array(list(settings["lean"].values()))
+    said = [
+        calibration.softmax(logits, settings["temperature"], lean)
+        for logits in (validation, tested, unknown)
+    ]
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
-    return _Measured(files, settings, results, probabilities)
+    return _Measured(files, settings, results_of(dataset, rows, settings, *said), said[1])
 
 
 def _today() -> str:
@@ -312,13 +324,43 @@ def _some(rows: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).permutation(rows)[:NOVELTY_PHOTOS]
 
 
-def calibrate(classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray) -> dict:
+def emphasis_of(
+    config: Mapping, classes: tuple[str, ...], parts: Mapping, more: Mapping
+) -> np.ndarray:
+    """What each diagnosis counted in training against its share of the training part.
+
+    Args:
+        config: Of the training, as in a card; what its version did not have yet may be missing.
+        classes: Codes of the diagnoses.
+        parts, more: Of the card's `data`.
+
+    Returns:
+        float64 `(classes,)`, in any unit: the weight in the loss, times how often an epoch shows
+        the diagnosis, by how often the training part has it.
+    """
+    own = np.array([parts["train"]["by_class"][code] for code in classes])
+    other = more.get(config.get("more_photos", "none"), {}).get("by_class", {})
+    shown = own + [other.get(code, 0) for code in classes]
+    sampler = Sampler(
+        np.arange(shown.sum()),
+        np.repeat(np.arange(len(classes)), shown),
+        len(classes),
+        config.get("sampling", "none"),
+        epoch_images=config.get("epoch_images", 0),
+    )
+    return class_weights(config["class_weights"], sampler.counts, classes) * sampler.counts / own
+
+
+def calibrate(
+    classes: tuple[str, ...], truth: np.ndarray, logits: np.ndarray, emphasis: np.ndarray
+) -> dict:
     """What is chosen on validation."""
-    temperature = calibration.fit_temperature(logits, truth)
-    probabilities = calibration.softmax(logits, temperature)
+    temperature, lean = calibration.fit_calibration(logits, truth, emphasis)
+    probabilities = calibration.softmax(logits, temperature, lean)
     quantiles = calibration.conformal_quantile(probabilities, truth, COVERAGE)
     return {
         "temperature": temperature,
+        "lean": _by_class(classes, lean),
         "conformal": {"coverage": COVERAGE, "quantiles": _by_class(classes, quantiles)},
     }
 
@@ -335,19 +377,16 @@ def results_of(
     dataset: Dataset,
     rows: dict[str, np.ndarray],
     settings: dict,
-    validation_logits: np.ndarray,
-    test_logits: np.ndarray,
-    unknown_patient_logits: np.ndarray,
+    validation_probabilities: np.ndarray,
+    test_probabilities: np.ndarray,
+    unknown_patient_probabilities: np.ndarray,
 ) -> dict:
-    """Everything the card reports of the test part."""
-
-    def predictions(part: str, logits: np.ndarray) -> Predictions:
-        probabilities = calibration.softmax(logits, settings["temperature"])
-        return predictions_of(dataset, rows[part], probabilities)
-
-    validation = predictions("validation", validation_logits)
-    test = predictions("test", test_logits)
-    unknown = predictions("test", unknown_patient_logits)
+    """Everything the card reports of the test part, from calibrated probabilities `(n, classes)`
+    of the rows of each part."""
+    lean = np.array(list(settings["lean"].values()))
+    validation = predictions_of(dataset, rows["validation"], validation_probabilities, lean)
+    test = predictions_of(dataset, rows["test"], test_probabilities, lean)
+    unknown = predictions_of(dataset, rows["test"], unknown_patient_probabilities, lean)
     quantiles = np.array(list(settings["conformal"]["quantiles"].values()))
     sets = calibration.prediction_set(test.probabilities, quantiles)
     measured = report.measure(test)
