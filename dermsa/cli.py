@@ -966,7 +966,7 @@ COMMANDS: dict[str, Command] = {
         _export,
     ),
     "ensemble": Command(
-        "Make one model in weights/ of several: the mean of their calibrated probabilities.",
+        "Make one model in weights/ of several: the geometric mean of their probabilities.",
         "  python -m dermsa ensemble --members A B --name both\n"
         "  python -m dermsa ensemble --members A B C --weights fitted --name abc --default-fast\n"
         "  python -m dermsa ensemble --members A B C --compare",

@@ -302,8 +302,8 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     number = ask_which_photo(names)
     if diagnosis.explained_by:
         st.caption(
-            f"Maps and sums are those of {diagnosis.explained_by}, a member of this ensemble: the "
-            "mean of several models' probabilities is no sum of evidence."
+            f"Maps and sums are those of {diagnosis.explained_by}, a member of this ensemble: "
+            "each member looks at the photo on a grid of its own."
         )
     photo = diagnosis.photos[number]
     opacity, scale, question = ask_how_to_explain(diagnosis)

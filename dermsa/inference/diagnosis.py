@@ -120,8 +120,8 @@ class Diagnosis:
     `decomposes`; elsewhere these three are None. What training with class weights made the network
     lean to (`calibration.fit_calibration`) has been taken back from bias and logits. All four are
     `explanation.centred`: their mean over the classes is 0, for what all classes share changes no
-    probability. An ensemble has no such sum: logits, their parts and the maps of its answer are
-    those of the member `explained_by`.
+    probability. Of an ensemble, logits, their parts and the maps are those of the member
+    `explained_by`.
 
     Attributes:
         classes: Codes of the diagnoses.

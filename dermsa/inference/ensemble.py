@@ -1,4 +1,5 @@
-"""Several models that answer as one: the weighted mean of their calibrated probabilities."""
+"""Several models that answer as one: the weighted geometric mean of their calibrated
+probabilities, made to sum to 1 and calibrated once more."""
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ class EnsemblePredictor(Answering):
     def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
         """The answer for one lesion; see `Predictor.diagnose`.
 
-        A mean of probabilities is no sum of evidence. Maps, logits and their parts are therefore
-        those of the member `explaining`, which `Diagnosis.explained_by` names.
+        Members see a photo at sizes and on grids of their own. Maps, logits and their parts are
+        those of one of them, the member `explaining`, which `Diagnosis.explained_by` names.
         """
         started = time.perf_counter()
         photos = [p if isinstance(p, np.ndarray) else images.load(p) for p in photos]
@@ -105,7 +106,7 @@ class EnsemblePredictor(Answering):
 
     def _mean(self, of_members: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities, of the members' own: these have taken back their lean."""
-        return softmax(log_mean(of_members, self.weights), self.temperature)
+        return softmax(mean_log(of_members, self.weights), self.temperature)
 
     def _novelty(self, of_members: Sequence[Novelty | None]) -> Novelty | None:
         if "novelty" not in self.model.card or None in of_members:
@@ -121,15 +122,19 @@ class EnsemblePredictor(Answering):
 AnyPredictor = Predictor | EnsemblePredictor
 
 
-def log_mean(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Logarithm of the weighted mean of the members' probabilities: what a temperature divides.
+def mean_log(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of the logarithms of the members' probabilities: what a temperature divides.
+
+    `softmax` of it is the logarithmic opinion pool (Genest, Zidek 1986). On validation it beats
+    the mean of the probabilities themselves (docs/models.md): a member that all but rules a
+    diagnosis out is heard, where a mean would drown it.
 
     Args:
         probabilities: `(members, ..., classes)`.
         weights: `(members,)`, sum 1.
 
     Returns:
-        float64 `(..., classes)`; `softmax` of it is the mean itself.
+        float64 `(..., classes)`.
     """
-    mean = np.tensordot(weights, np.asarray(probabilities, np.float64), axes=1)
-    return np.log(np.maximum(mean, SMALLEST))
+    logs = np.log(np.maximum(np.asarray(probabilities, np.float64), SMALLEST))
+    return np.tensordot(weights, logs, axes=1)

@@ -29,7 +29,7 @@ from dermsa.evaluation.assess import measure_maps
 from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.inference import novelty, store
 from dermsa.inference.answering import lean_of
-from dermsa.inference.ensemble import log_mean
+from dermsa.inference.ensemble import mean_log
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.taxonomy import NAMES
@@ -159,7 +159,7 @@ def make_ensemble(
     for fold in calibrating:
         chosen = [i for i, model in enumerate(models) if fold_of[model.name] is fold]
         shares = weights[chosen] / weights[chosen].sum()
-        validation.append(log_mean([answers[i].validation for i in chosen], shares))
+        validation.append(mean_log([answers[i].validation for i in chosen], shares))
         if all(member.novelty is not None for member in answers):
             scores.append(shares @ np.stack([answers[i].novelty for i in chosen]))
     validation = np.concatenate(validation)
@@ -173,8 +173,8 @@ def make_ensemble(
         settings["novelty"] = novelty_threshold(np.concatenate(scores))
     said = (
         validation,
-        log_mean([member.test for member in answers], weights),
-        log_mean([member.test_unknown for member in answers], weights),
+        mean_log([member.test for member in answers], weights),
+        mean_log([member.test_unknown for member in answers], weights),
     )
     results = results_of(
         dataset,
@@ -287,7 +287,7 @@ def _mean_of(
 ) -> Mean:
     cards, probabilities = zip(*answers, strict=True)
     even = np.full(len(cards), 1 / len(cards))
-    logits = log_mean(probabilities, even)
+    logits = mean_log(probabilities, even)
     temperature = calibration.fit_temperature(logits, dataset.labels()[rows])
     said = calibration.softmax(logits, temperature)
     found = predictions_of(dataset, rows, said, mean_lean(cards, even))
@@ -372,7 +372,7 @@ def _told(
 
 
 def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
-    """Weights of the members that minimise the log loss of their mean.
+    """Weights of the members that minimise the log loss of their geometric mean.
 
     Members resemble each other, so the loss is flat and its minimum would follow chance into a
     corner. Weights are therefore fitted as if `EVEN_SHARE` more cases had been divided evenly
@@ -387,15 +387,18 @@ def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.nd
     """
     from scipy.optimize import minimize
 
-    of_truth = np.stack([p[np.arange(len(truth)), truth] for p in probabilities])
-    of_truth = np.maximum(of_truth, 1e-12)
-    members = len(of_truth)
+    logs = np.log(np.maximum(np.stack(probabilities), 1e-12))
+    # Less that of the truth: the loss is log(sum(exp(...))).
+    logs -= np.take_along_axis(logs, truth[None, :, None], axis=2)
+    members = len(logs)
     even = EVEN_SHARE / members
 
     def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = weights @ of_truth
-        loss = -np.log(mixed).mean() - even * np.log(weights).sum()
-        return loss, -(of_truth / mixed).mean(axis=1) - even / weights
+        mixed = np.tensordot(weights, logs, axes=1)
+        losses = np.logaddexp.reduce(mixed, axis=1)
+        said = np.exp(mixed - losses[:, None])
+        slope = (logs * said).sum(axis=2).mean(axis=1)
+        return losses.mean() - even * np.log(weights).sum(), slope - even / weights
 
     found = minimize(
         loss_and_slope,

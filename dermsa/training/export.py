@@ -588,7 +588,8 @@ def _what_it_is(card: dict) -> str:
     if "members" in card:
         members = [f"{member['model']} ({member['weight']:.1%})" for member in card["members"]]
         return (
-            f"An ensemble: the mean of the calibrated probabilities of {', '.join(members)}, with "
+            f"An ensemble: the geometric mean of the calibrated probabilities of "
+            f"{', '.join(members)}, with "
             f"these weights; {architecture['parameters']:,} parameters in all."
         )
     kind = "mirrored and turned" if card["views"] > len(FLIPS) else "mirrored"
