@@ -35,6 +35,7 @@ class Failures:
         sentence: What was tested on what.
         threshold: Malignancy from which the model refers by default.
         promised: Sensitivity for malignancy that the threshold had on validation.
+        promised_by: Which members of an ensemble over folds had it there; "" for other models.
         mistakes: A row a lesion, with `COLUMNS`, of those given the highest probability of a
             wrong diagnosis, falling; `alike` photos of its `photos` got a wrong diagnosis.
         missed: A row a melanoma, with `COLUMNS`, of which at least one photo is below the
@@ -47,6 +48,7 @@ class Failures:
     sentence: str
     threshold: float
     promised: float
+    promised_by: str
     mistakes: pd.DataFrame
     missed: pd.DataFrame
     wrong_images: int
@@ -93,12 +95,19 @@ def find(evaluation: Evaluation, card: Mapping, mistakes: int = MISTAKES) -> Fai
         evaluation.sentence,
         point["threshold"],
         point["target_sensitivity"],
+        _asked(card),
         _worst(table, "wrong", "probability", ascending=False)[:mistakes],
         _worst(melanomas, "below", "malignancy", ascending=True),
         int(table["wrong"].sum()),
         len(table),
         melanomas["lesion_id"].nunique(),
     )
+
+
+def _asked(card: Mapping) -> str:
+    if "folds" not in card:
+        return ""
+    return f"each answered by {card['folds']['members_asked']} of {len(card['members'])} members"
 
 
 def _worst(table: pd.DataFrame, failed: str, by: str, *, ascending: bool) -> pd.DataFrame:
@@ -134,7 +143,8 @@ page opens each of them with the maps of every model (view Cases).
 ## Melanomas below the threshold
 
 The model refers where malignancy reaches {failures.threshold:.1%}, which found \
-{failures.promised:.0%} of the malignant photos on validation. Of {failures.melanomas} melanomas \
+{failures.promised:.0%} of the malignant photos on validation\
+{f", {failures.promised_by}" if failures.promised_by else ""}. Of {failures.melanomas} melanomas \
 in the test part, {len(failures.missed)} have at least one photo below it, {whole} of them all \
 their photos:
 
