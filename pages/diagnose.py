@@ -222,9 +222,9 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
     if diagnosis.named != diagnosis.best:
         st.markdown(
             f"**{NAMES[diagnosis.named]} is what the model names**, though "
-            f"{in_sentence(diagnosis.best)} is more probable: it was trained to weigh rare "
-            "diagnoses more, so as to miss fewer of them. Its test figures are of diagnoses so "
-            "named."
+            f"{in_sentence(diagnosis.best)} is more probable: it was trained to give some "
+            "diagnoses more weight, so as to miss fewer of them. Its test figures are of diagnoses "
+            "so named."
         )
     possible = [NAMES[code] for code in diagnosis.prediction_set]
     st.markdown(
@@ -413,13 +413,14 @@ def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, Questio
     if diagnosis.photos[0].attention_grid is not None:
         scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
     if diagnosis.decomposes:
+        rivals = [diagnosis.classes[k] for k in ranked(diagnosis)]
         code = third.selectbox(
             "Evidence for",
-            [diagnosis.classes[k] for k in ranked(diagnosis)],
+            rivals,
+            rivals.index(diagnosis.named),  # of its map it is told how well it lies
             format_func=NAMES.get,
-            key=key(f"evidence-{diagnosis.best}"),  # starts at the best when that changes
+            key=key(f"evidence-{diagnosis.named}"),  # starts there again when that changes
         )
-        rivals = [diagnosis.classes[k] for k in ranked(diagnosis)]
         rivals.remove(code)
         rival = fourth.selectbox(
             "Compared with",
@@ -498,9 +499,9 @@ def show_sum(diagnosis: Diagnosis, question: Question) -> None:
     # Other members of an ensemble may see it otherwise.
     network = f" to {diagnosis.explained_by}" if diagnosis.explained_by else ""
     st.caption(
-        "Exact: the network adds these three up. The bias is that of an unknown patient, the "
-        f"image's part is the evidence map. Above 0, {in_sentence(question.code)} is more probable "
-        f"than {question.rival_name}{network}."
+        "Exact: the network adds these three up. The bias is that of an unknown patient, less what "
+        "its training made it lean to; the image's part is the evidence map. Above 0, "
+        f"{in_sentence(question.code)} is more probable than {question.rival_name}{network}."
     )
 
 

@@ -476,6 +476,12 @@ def test_a_trained_model_is_not_replaced(weights, synthetic_data, capsys):
     assert (weights / "last" / store.CARD).read_bytes() == before
 
 
+def test_an_ensemble_that_was_calibrated_as_another_mean_is_refused(both):
+    card = {key: value for key, value in both.model.card.items() if key != "lean"}
+    with pytest.raises(store.ModelError, match="both was made by an earlier version; make it"):
+        EnsemblePredictor(dataclasses.replace(both.model, card=card))
+
+
 def test_a_network_s_predictor_does_not_open_an_ensemble(both):
     with pytest.raises(store.ModelError, match="both is an ensemble"):
         Predictor("both")

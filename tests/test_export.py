@@ -118,6 +118,13 @@ def test_emphasis_is_of_weights_and_of_how_often_a_diagnosis_was_shown(settings,
     assert found[0] / found[1] == pytest.approx(ratio, rel=0.01)
 
 
+def test_a_diagnosis_without_training_photos_has_no_emphasis_of_its_own():
+    parts = {"train": {"by_class": {"mel": 100, "nv": 900, "df": 0}}}
+    settings = {"class_weights": "8,2,1", "more_photos": "isic2017"}
+    found = emphasis_of(settings, ("mel", "nv", "df"), parts, {"isic2017": {"by_class": {"df": 5}}})
+    np.testing.assert_allclose(found, [8, 2, 4])
+
+
 def test_evaluate_finds_the_figures_of_the_card(run, synthetic_data, capsys):
     card = store.read_card("drawn")
     again = assess_model("drawn", data=synthetic_data, attention=False)

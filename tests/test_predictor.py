@@ -15,6 +15,7 @@ from dermsa.inference.engine import Engine
 from dermsa.inference.predictor import Predictor
 from dermsa.models.outputs import NoDecomposition
 from dermsa.patient import Patient
+from dermsa.taxonomy import HAM10000_CLASSES
 
 MODELS = store.model_names()
 PATIENT = Patient(62, "male", "back")
@@ -101,16 +102,37 @@ def test_the_temperature_of_the_card_calibrates(predictor, lesion):
 def test_the_diagnosis_that_the_network_itself_puts_first_is_named(predictor):
     """Taking the lean back changes probabilities; named is what was measured."""
     lean = np.array([predictor.model.card["lean"][code] for code in predictor.classes])
-    differ = 0
     for seed, code in enumerate(predictor.classes):
         diagnosis = predictor.diagnose([draw_lesion(code, seed, (450, 600))[0]], PATIENT)
         scores = diagnosis.probabilities * lean
         assert diagnosis.named == predictor.classes[scores.argmax()]
         assert diagnosis.to_dict()["diagnosis"] == diagnosis.named
         assert diagnosis.to_dict()["most_probable"] == diagnosis.best
-        differ += diagnosis.named != diagnosis.best
-    raw = diagnosis.logits + predictor.temperature * np.log(lean)
-    assert predictor.classes[raw.argmax()] == diagnosis.named
+        raw = diagnosis.logits + predictor.temperature * np.log(lean)
+        assert predictor.classes[raw.argmax()] == diagnosis.named in diagnosis.prediction_set
+
+
+@pytest.mark.parametrize("lean", [{"nv": 1.0}, dict.fromkeys(HAM10000_CLASSES, 0), "much"])
+def test_a_damaged_lean_is_refused(lean):
+    model = store.open_model(NETWORKS[0])
+    with pytest.raises(store.ModelError, match="is damaged: its lean is"):
+        Predictor(dataclasses.replace(model, card=model.card | {"lean": lean}))
+
+
+def test_what_is_named_may_not_be_the_most_probable(lesion):
+    """And then it is among what cannot be ruled out."""
+    model = store.open_model(NETWORKS[0])
+    plain = Predictor(model).diagnose([lesion], PATIENT)
+    rarest = plain.classes[plain.probabilities.argmin()]
+    lean = dict(model.card["lean"]) | {rarest: 1e12}
+    leaning = Predictor(dataclasses.replace(model, card=model.card | {"lean": lean}))
+    diagnosis = leaning.diagnose([lesion], PATIENT)
+    assert diagnosis.named == plain.named and diagnosis.best != rarest
+    of_named = plain.probabilities * 0 + 1e-9
+    of_named[plain.classes.index("nv")] = 1
+    decided = leaning.decision(of_named)
+    assert decided["named"] == rarest and rarest in decided["prediction_set"]
+    assert decided["prediction_set"][0] == "nv"
 
 
 def test_a_card_without_a_lean_names_the_most_probable(predictor, lesion):

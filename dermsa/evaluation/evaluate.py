@@ -50,8 +50,8 @@ class Leaks:
     Attributes:
         lesions: Which lesion a case shows.
         trained: bool, whether the model's training part has a photo of it.
-        chosen: bool, whether its validation part has one, which chose epoch, temperature and
-            thresholds.
+        chosen: bool, whether its validation part has one, which chose epoch, calibration
+            and thresholds.
     """
 
     lesions: np.ndarray

@@ -6,7 +6,9 @@
 
 Three files in the folder of the model (`weights/<name>/`) or of the run (`runs/<id>/`):
 
-predictions.csv   a row a case: `CASE_COLUMNS`, then one probability per class
+predictions.csv   a row a case: `CASE_COLUMNS`, then one probability per class; which class is
+                  named follows from the lean in evaluation.json, and from a file alone the most
+                  probable one is
 evaluation.json   everything that was computed, with the hashes of what it belongs to
 samples.npz       every metric on every bootstrap sample, so that comparing needs no new drawing
 

@@ -1,6 +1,6 @@
 """What is measured of a model, as plain data for cards, tables and files.
 
-Everything chosen (temperature, thresholds, quantiles) comes from validation cases; everything
+Everything chosen (temperature, lean, thresholds, quantiles) comes from validation cases; everything
 reported comes from test cases.
 """
 

@@ -60,6 +60,8 @@ class Answering:
         """The fields of a `Diagnosis` that its probabilities `(classes,)` decide."""
         malignancy = self.malignancy(probabilities) if self.malignant.any() else None
         possible = prediction_set(probabilities, self.quantiles)
+        # Whatever its probability, what is named is not ruled out; that can only raise coverage.
+        possible |= np.array(self.classes) == self.named(probabilities)
         return {
             "probabilities": probabilities,
             "named": self.named(probabilities),
@@ -90,10 +92,23 @@ class Answering:
 def lean_of(card: Mapping) -> np.ndarray:
     """float64 `(classes,)`: what a model weighs diagnoses by where it names one.
 
-    Cards of earlier versions have none; such models name the most probable diagnosis.
+    Cards of networks of earlier versions have none; these name the most probable diagnosis.
+
+    Raises:
+        ModelError: The card's is not one positive number for each class.
     """
-    lean = card.get("lean", {})
-    return np.array([float(lean.get(code, 1.0)) for code in card["classes"]])
+    if "lean" not in card:
+        return np.ones(len(card["classes"]))
+    try:
+        lean = np.array([float(card["lean"][code]) for code in card["classes"]])
+    except (KeyError, TypeError, ValueError):
+        lean = np.zeros(1)
+    if not ((lean > 0) & np.isfinite(lean)).all():
+        raise store.ModelError(
+            f"The card of {card['name']} is damaged: its lean is {card['lean']}, not a number "
+            "above 0 for each diagnosis."
+        )
+    return lean
 
 
 def _rate(interval: dict) -> MeasuredRate:

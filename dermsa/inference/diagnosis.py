@@ -132,8 +132,8 @@ class Diagnosis:
         malignancy: Sum of the probabilities of the malignant classes; None where the model
             knows none.
         triage: Whether to refer; None likewise.
-        prediction_set: Codes that cannot be ruled out at the stated coverage, most probable
-            first.
+        prediction_set: Codes that cannot be ruled out at the stated coverage, and the one that
+            is named, most probable first.
         coverage: Coverage the set was calibrated for, 0 to 1.
         logits: float64 `(classes,)`.
         bias: float64 `(classes,)`.

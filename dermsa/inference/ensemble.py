@@ -51,6 +51,11 @@ class EnsemblePredictor(Answering):
 
     def __init__(self, model: store.Model, threads: int | None = None):
         super().__init__(model)
+        if "lean" not in model.card:  # calibrated as an arithmetic mean
+            raise store.ModelError(
+                f"The ensemble {model.name} was made by an earlier version; make it again "
+                "(python -m dermsa ensemble)."
+            )
         self.members = tuple(Predictor(member.model, threads) for member in model.members)
         self.weights = np.array([member.weight for member in model.members])
         named = model.card.get("explained_by", {}).get("model")

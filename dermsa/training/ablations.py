@@ -125,7 +125,7 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "adjusted": Ablation(
         "Class weights of the square root on each image's loss (reference), none, and weights that "
-        "adjust the logits instead",
+        "adjust the logits instead (log loss holds what each of them leans to)",
         REFERENCE,
         ("weights none", "weights sqrt, logit-adjusted", "weights balanced, logit-adjusted"),
     ),

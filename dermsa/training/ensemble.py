@@ -217,7 +217,8 @@ def make_ensemble(
 
 
 def mean_lean(cards: Sequence[dict], weights: np.ndarray) -> np.ndarray:
-    """How the mean of networks names a diagnosis: as they do on average.
+    """How the mean of networks names a diagnosis: weighing as they do on average, whatever the
+    temperature of the mean.
 
     Args:
         cards: Of the networks.
@@ -375,8 +376,8 @@ def fit_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> np.nd
     """Weights of the members that minimise the log loss of their geometric mean.
 
     Members resemble each other, so the loss is flat and its minimum would follow chance into a
-    corner. Weights are therefore fitted as if `EVEN_SHARE` more cases had been divided evenly
-    among the members (a Dirichlet prior); then the minimum is unique and no weight is 0.
+    corner. A Dirichlet prior of the strength `EVEN_SHARE` keeps weights away from 0 and the
+    minimum unique.
 
     Args:
         probabilities: Per member `(n, classes)`, of cases that trained none of them.

@@ -46,6 +46,10 @@ log = logging.getLogger("dermsa.training")
 COVERAGE = 0.9
 NOVELTY_FALSE_ALARMS = 0.01
 NOVELTY_PHOTOS = 3000
+NAMED = (
+    "Accuracy and sensitivity are of the diagnosis that is named, the one with the largest product "
+    "of probability and lean (`card.json`), which is not always the most probable one."
+)
 HEADS = {
     "soft_attention": "soft attention",
     "soft_attention_dense512": "soft attention, a Dense layer of 512",
@@ -336,7 +340,8 @@ def emphasis_of(
 
     Returns:
         float64 `(classes,)`, in any unit: the weight in the loss, times how often an epoch shows
-        the diagnosis, by how often the training part has it.
+        the diagnosis, by how often the training part has it. Nothing is known of a diagnosis that
+        it does not have: it counts as the others do on average.
     """
     own = np.array([parts["train"]["by_class"][code] for code in classes])
     other = more.get(config.get("more_photos", "none"), {}).get("by_class", {})
@@ -348,7 +353,9 @@ def emphasis_of(
         config.get("sampling", "none"),
         epoch_images=config.get("epoch_images", 0),
     )
-    return class_weights(config["class_weights"], sampler.counts, classes) * sampler.counts / own
+    weights = class_weights(config["class_weights"], sampler.counts, classes)
+    found = weights * sampler.counts / np.maximum(own, 1)
+    return np.where(own > 0, found, np.exp(np.log(found[own > 0]).mean()))
 
 
 def calibrate(
@@ -599,11 +606,11 @@ def _what_it_is(card: dict) -> str:
 def _what_was_chosen(card: dict) -> str:
     if "members" in card:
         weights = "Weights, temperature" if card["weighting"] == "fitted" else "Temperature"
-        return f"{weights} and thresholds were chosen on validation."
+        return f"{weights} and thresholds were chosen on validation. {NAMED}"
     training = card["training"]
     return (
         f"Epoch {training['chosen_epoch']} of {training['epochs_done']} was chosen on validation; "
-        "temperature and thresholds as well."
+        f"temperature, lean and thresholds as well. {NAMED}"
     )
 
 
