@@ -96,6 +96,7 @@ def test_measured_stands_beside_published_with_the_reason_to_doubt_it():
         probabilities=np.full((300, 2), 0.5),
         classes=("akiec", "bcc"),
         malignant=(),
+        lean=None,
     )
     other = dataclasses.replace(evaluation, predictions=few, dataset="isic2017")
     rows = published.beside(other, figures)

@@ -17,7 +17,7 @@ from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent, signed
-from dermsa.taxonomy import HAM10000_CLASSES, NAMES
+from dermsa.taxonomy import HAM10000_CLASSES, NAMES, in_sentence
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +123,24 @@ def test_unknown_patient_moves_nothing(page, lesion):
     assert "If less were known of the patient" not in headings(page)
 
 
+def test_a_named_diagnosis_that_is_not_the_most_probable_is_told(page, lesion, monkeypatch):
+    upload(page, ("lesion.jpg", lesion))
+    plain = open_predictor().diagnose([lesion])
+    assert any("is what the model names" in text.value for text in page.markdown) == (
+        plain.named != plain.best
+    )
+    monkeypatch.setattr(type(open_predictor()), "named", lambda self, probabilities: "vasc")
+    widget(page, "text_input", "age").set_value("62").run()
+    assert not page.exception
+    said = next(text.value for text in page.markdown if "is what the model names" in text.value)
+    likely = in_sentence(open_predictor().diagnose([lesion], Patient(62)).best)
+    assert said.startswith(f"**{NAMES['vasc']} is what the model names**, though {likely} is more")
+    evidence = next(box for box in page.selectbox if box.label == "Evidence for")
+    assert evidence.value == "vasc"  # and not the most probable one
+    ruled = next(text.value for text in page.markdown if "Cannot be ruled out" in text.value)
+    assert NAMES["vasc"] in ruled
+
+
 def test_an_unknown_patient_adds_nothing_to_the_sum_and_a_known_one_the_shares(page, lesion):
     upload(page, ("lesion.jpg", lesion))
     bias, image, patient, total = the_sum(page)
@@ -130,7 +148,7 @@ def test_an_unknown_patient_adds_nothing_to_the_sum_and_a_known_one_the_shares(p
     widget(page, "text_input", "age").set_value("62").run()
     known = the_sum(page)
     diagnosis = open_predictor().diagnose([lesion], Patient(62))
-    k = diagnosis.classes.index(diagnosis.best)
+    k = diagnosis.classes.index(diagnosis.named)
     assert known[2] == pytest.approx(diagnosis.patient_contributions["age"][k], abs=1e-6) != 0
     assert known[3] == pytest.approx(diagnosis.logits[k], abs=1e-6)
 
@@ -236,7 +254,7 @@ def test_explaining_computes_nothing_anew(page, lesion, monkeypatch):
 def test_the_colours_of_evidence_reach_as_far_as_the_evidence_shown(page, lesion):
     upload(page, ("lesion.jpg", lesion))
     diagnosis = open_predictor().diagnose([lesion])
-    for code in (diagnosis.best, "vasc"):
+    for code in (diagnosis.named, "vasc"):
         evidence = next(box for box in page.selectbox if box.label == "Evidence for")
         evidence.set_value(code).run()
         strongest = np.abs(diagnosis.photos[0].evidence_grid[diagnosis.classes.index(code)]).max()
