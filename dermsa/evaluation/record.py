@@ -38,6 +38,7 @@ from dermsa.evaluation.statistics import Estimate, Interval
 from dermsa.evaluation.subgroups import Group
 from dermsa.files import runs_folder, write_atomically
 from dermsa.inference import store
+from dermsa.inference.answering import lean_of
 
 PREDICTIONS = "predictions.csv"
 EVALUATION = "evaluation.json"
@@ -267,7 +268,10 @@ def load(folder: Path) -> Evaluation:
         about["malignant"],
         expected=about["images"],
     )
-    predictions = dataclasses.replace(predictions, lean=_lean(about, folder))
+    try:
+        predictions = dataclasses.replace(predictions, lean=lean_of(about))
+    except store.ModelError as error:
+        raise EvaluationError(f"{folder / EVALUATION}: {error} {remedy}") from None
     with np.load(io.BytesIO(contents[SAMPLES]), allow_pickle=False) as arrays:
         drawn = {name: arrays[name] for name in arrays.files}
     try:
@@ -538,19 +542,6 @@ def _from_dict(
         training=TrainingCost(**about["training"]) if about["training"] else None,
         notes=tuple(about["notes"]),
     )
-
-
-def _lean(about: dict, folder: Path) -> np.ndarray | None:
-    """How a class is named; None for the most probable one, as in files of earlier versions."""
-    if "lean" not in about:
-        return None
-    try:
-        lean = np.array([float(about["lean"][name]) for name in about["classes"]])
-    except (KeyError, TypeError, ValueError):
-        lean = np.zeros(1)
-    if not ((lean > 0) & np.isfinite(lean)).all():
-        raise EvaluationError(f"{folder / EVALUATION} is damaged: its lean is {about['lean']}.")
-    return lean
 
 
 def _read_json(folder: Path) -> dict:

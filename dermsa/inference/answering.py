@@ -89,24 +89,26 @@ class Answering:
         )
 
 
-def lean_of(card: Mapping) -> np.ndarray:
+def lean_of(about: Mapping) -> np.ndarray:
     """float64 `(classes,)`: what a model weighs diagnoses by where it names one.
 
-    Cards of networks of earlier versions have none; these name the most probable diagnosis.
+    Args:
+        about: A card, or an evaluation's file. Those of earlier versions have no lean: named was
+            the most probable diagnosis.
 
     Raises:
-        ModelError: The card's is not one positive number for each class.
+        ModelError: It is not one positive number for each class.
     """
-    if "lean" not in card:
-        return np.ones(len(card["classes"]))
+    if "lean" not in about:
+        return np.ones(len(about["classes"]))
     try:
-        lean = np.array([float(card["lean"][code]) for code in card["classes"]])
+        lean = np.array([float(about["lean"][code]) for code in about["classes"]])
     except (KeyError, TypeError, ValueError):
         lean = np.zeros(1)
     if not ((lean > 0) & np.isfinite(lean)).all():
         raise store.ModelError(
-            f"The card of {card['name']} is damaged: its lean is {card['lean']}, not a number "
-            "above 0 for each diagnosis."
+            f"{about.get('name', 'The file')} is damaged: its lean is {about['lean']}, not a "
+            "number above 0 for each diagnosis."
         )
     return lean
 
