@@ -413,18 +413,17 @@ def ask_how_to_explain(diagnosis: Diagnosis) -> tuple[float, str | None, Questio
     if diagnosis.photos[0].attention_grid is not None:
         scale = second.selectbox("Attention, in colours", plots.COLOUR_SCALES, key=key("scale"))
     if diagnosis.decomposes:
-        rivals = [diagnosis.classes[k] for k in ranked(diagnosis)]
+        codes = [diagnosis.classes[k] for k in ranked(diagnosis)]
         code = third.selectbox(
             "Evidence for",
-            rivals,
-            rivals.index(diagnosis.named),  # of its map it is told how well it lies
+            codes,
+            codes.index(diagnosis.named),  # of its map it is told how well it lies
             format_func=NAMES.get,
             key=key(f"evidence-{diagnosis.named}"),  # starts there again when that changes
         )
-        rivals.remove(code)
         rival = fourth.selectbox(
             "Compared with",
-            [None, *rivals],
+            [None, *(other for other in codes if other != code)],
             format_func=lambda rival: NAMES[rival] if rival else "The mean of all diagnoses",
             key=key(f"rival-of-{code}"),
         )

@@ -130,9 +130,9 @@ AnyPredictor = Predictor | EnsemblePredictor
 def mean_log(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Weighted mean of the logarithms of the members' probabilities: what a temperature divides.
 
-    `softmax` of it is the logarithmic opinion pool (Genest, Zidek 1986). On validation it beats
-    the mean of the probabilities themselves (docs/models.md): a member that all but rules a
-    diagnosis out is heard, where a mean would drown it.
+    `softmax` of it is the logarithmic opinion pool (Genest, Zidek 1986). On validation it was
+    as good as the mean of the probabilities themselves or a little better (docs/models.md): a
+    member that all but rules a diagnosis out is heard, where a mean would drown it.
 
     Args:
         probabilities: `(members, ..., classes)`.
