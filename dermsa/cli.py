@@ -429,7 +429,7 @@ def _print_means(means: list, as_json: bool) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    from dermsa.datasets.more_photos import DIAGNOSES
+    from dermsa.datasets.more_photos import ELSEWHERE
     from dermsa.datasets.splits import PROTOCOLS
 
     which = parser.add_mutually_exclusive_group()
@@ -461,10 +461,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--elsewhere",
-        choices=DIAGNOSES,
+        choices=ELSEWHERE,
         metavar="NAME",
         help="take the photos of a data set that the model has never seen, but those that show a "
-        f"lesion of its own: {', '.join(DIAGNOSES)}",
+        f"lesion of its own: {', '.join(ELSEWHERE)}",
     )
     parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="score these pictures instead"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dermsa.cli import main
-from dermsa.datasets import registry, splits
+from dermsa.datasets import more_photos, registry, splits
 from dermsa.datasets.dataset import DatasetError
 from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.assess import (
@@ -145,13 +145,33 @@ def test_what_was_measured_elsewhere_is_kept_until_the_model_changes(
     assert elsewhere.read(MODEL) is elsewhere.read("nobody") is None
 
 
+def test_the_rest_of_a_source_is_asked_of_a_model_that_half_of_it_trained(
+    both_sources, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(more_photos, "TOGETHER", 2)
+    shutil.copytree(store.weights_folder() / MODEL, tmp_path / MODEL)
+    card = json.loads((tmp_path / MODEL / store.CARD).read_text())
+    card["data"]["more"] = {"isic2017-half": {"images": 5, "by_class": {}}}
+    (tmp_path / MODEL / store.CARD).write_text(json.dumps(card))
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    found = assess_elsewhere(MODEL, "isic2017-rest", both_sources, samples=20, progress=False)
+    assert found.images == 6 and "5 other photos of that source trained it." in found.sentence
+    elsewhere.keep(found, samples=20)
+    measured = elsewhere.read(MODEL)
+    assert (measured.title, measured.images) == ("ISIC 2017 part 3", 6)
+
+
 def test_a_source_that_trained_the_model_is_refused(both_sources, tmp_path, monkeypatch):
     shutil.copytree(store.weights_folder() / MODEL, tmp_path / MODEL)
     path = tmp_path / MODEL / store.CARD
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
     card = json.loads(path.read_text())
     for data, sentence in (
-        ({"name": "ham10000", "more": {"isic2017": {"images": 3}}}, "photos of isic2017, too"),
+        ({"name": "ham10000", "more": {"isic2017": {"images": 3}}}, "isic2017, too.$"),
+        (
+            {"name": "ham10000", "more": {"isic2017-half": {"images": 3}}},
+            "too. What is left of them: isic2017-rest",
+        ),
         ({"name": "isic2017-nv-sk"}, "whose diagnoses are others"),
     ):
         path.write_text(json.dumps(card | {"data": card["data"] | data}))

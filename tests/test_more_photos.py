@@ -40,6 +40,38 @@ def test_what_shows_a_lesion_of_the_data_set_is_left_out(both_sources, own):
     assert again.table["image_id"].tolist() == kept.tolist() and len(told) == told_again
 
 
+def test_a_half_and_the_rest_are_all_photos_once_and_neighbours_stay_together(
+    both_sources, own, monkeypatch
+):
+    monkeypatch.setattr(more_photos, "TOGETHER", 2)
+    whole, half, rest = (
+        more_photos.read(name, own, both_sources).table["image_id"].tolist()
+        for name in ("isic2017", "isic2017-half", "isic2017-rest")
+    )
+    assert sorted(half + rest) == sorted(whole) and not set(half) & set(rest)
+    assert half == [f"SYN_{number:07d}" for number in (1, 4, 5, 8, 9)]  # 0 is of both data sets
+    counted = [
+        len(more_photos.listed(name, own, both_sources).table)
+        for name in ("isic2017-half", "isic2017-rest")
+    ]
+    assert counted == [6, 6]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("isic2017 isic2017", True),
+        ("isic2017 isic2017-half", True),
+        ("isic2017-rest isic2017", True),
+        ("isic2017-half isic2017-half", True),
+        ("isic2017-half isic2017-rest", False),
+        ("isic2017-rest isic2017-half", False),
+    ],
+)
+def test_which_of_them_have_photos_in_common(names, expected):
+    assert more_photos.overlap(*names.split()) is expected
+
+
 def test_rows_of_the_data_set_keep_their_numbers(both_sources, own):
     more = more_photos.read("isic2017", own, both_sources)
     both = more_photos.joined(own, more)

@@ -5,6 +5,8 @@
 
 They only train: parts, calibration and every figure are of the data set's own photos. A photo that
 shows a lesion of the data set, too, is left out, or a network could be tested on what it has seen.
+
+Where one half of the other data set trains, the rest of it tells what that gave on its source.
 """
 
 from __future__ import annotations
@@ -26,9 +28,19 @@ MORE_PHOTOS = {
     "none": "The data set's own photos alone.",
     "isic2017": "Those of ISIC 2017 part 3, too: melanomas, nevi and, as benign keratoses, "
     "seborrheic keratoses.",
+    "isic2017-half": "Half of these; the rest stay unseen, to tell what the half gave there.",
 }
+ELSEWHERE = {
+    "isic2017": "All photos of ISIC 2017 part 3.",
+    "isic2017-rest": "Those that isic2017-half leaves.",
+}
+"""What a model can be asked about that none of it has trained."""
+
 DIAGNOSES = {"isic2017": {"mel": "mel", "nv": "nv", "sk": "bkl"}}
 """What the diagnoses of the other data set are called in HAM10000."""
+
+TOGETHER = 50
+"""So many numbers in a row go to the same half: neighbours may show the same lesion or patient."""
 
 SEVEN = ("ham10000", "isic2018")
 """The data sets that they can stand beside."""
@@ -46,7 +58,7 @@ def read(
     kept in the cache folder until a file changes.
 
     Args:
-        name: A key of `MORE_PHOTOS`, not "none".
+        name: A key of `MORE_PHOTOS`, not "none", or of `ELSEWHERE`.
         dataset: Beside whose photos they shall train.
         root: The folder that holds the data sets' folders; None for `data_root()`.
         report: Called while photos are compared, with the share that is done.
@@ -54,9 +66,10 @@ def read(
     Raises:
         DatasetError: The data are missing or not as expected.
     """
-    other = registry.read(name, root)
+    other = registry.read(source(name), root)
     seen = _of_the_same_lesions(other, dataset, report)
-    return _renamed(other, dataset).subset(~other.table["image_id"].isin(seen))
+    taken = _taken(name, other) & ~other.table["image_id"].isin(seen)
+    return _renamed(other, dataset).subset(taken)
 
 
 def listed(name: str, dataset: Dataset, root: str | os.PathLike | None = None) -> Dataset:
@@ -65,7 +78,30 @@ def listed(name: str, dataset: Dataset, root: str | os.PathLike | None = None) -
     Raises:
         DatasetError: A table is missing or not as expected.
     """
-    return _renamed(registry.listed(name, root), dataset)
+    other = registry.listed(source(name), root)
+    return _renamed(other, dataset).subset(_taken(name, other))
+
+
+def source(name: str) -> str:
+    """The data set that a key of `MORE_PHOTOS` or of `ELSEWHERE` takes its photos from."""
+    return name.removesuffix("-half").removesuffix("-rest")
+
+
+def overlap(name: str, another: str) -> bool:
+    """Whether two such keys have photos in common."""
+    return source(name) == source(another) and {name, another} != {
+        f"{source(name)}-half",
+        f"{source(name)}-rest",
+    }
+
+
+def _taken(name: str, other: Dataset) -> np.ndarray:
+    """Which rows of the whole data set the key names, by the numbers in the images' ids."""
+    if name == source(name):
+        return np.ones(len(other.table), bool)
+    numbers = other.table["image_id"].str.extract(r"(\d+)", expand=False).astype(int)
+    odd = (numbers // TOGETHER % 2 == 1).to_numpy()
+    return ~odd if name.endswith("-half") else odd
 
 
 def _renamed(other: Dataset, dataset: Dataset) -> Dataset:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -208,7 +208,7 @@ def assess_elsewhere(
 
     Args:
         name: A model in `weights/`; None for the default one.
-        other: A key of `more_photos.DIAGNOSES`; its diagnoses count as the model's that they are
+        other: A key of `more_photos.ELSEWHERE`; its diagnoses count as the model's that they are
             a part of, and the model may give any of its own.
         data: The folder of the data sets; None for `data_root()`.
         samples: Bootstrap samples.
@@ -223,18 +223,25 @@ def assess_elsewhere(
     own = model.card["data"]["name"]
     if own not in more_photos.SEVEN:
         raise DatasetError(f"{model.name} was trained on {own}, whose diagnoses are others.")
-    if other in model.card["data"].get("more", {}):
-        raise DatasetError(f"{model.name} was trained on photos of {other}, too.")
+    trained = model.card["data"].get("more", {})
+    if not _unseen(other, trained):
+        rest = [name for name in more_photos.ELSEWHERE if _unseen(name, trained)]
+        hint = f" What is left of them: {', '.join(rest)}." if rest else ""
+        raise DatasetError(f"{model.name} was trained on photos of {other}, too.{hint}")
     with tqdm(total=1.0, desc="Looking for lesions of both", disable=not progress) as bar:
         known = registry.read(own, data)
         photos = more_photos.read(other, known, data, lambda done: bar.update(done - bar.n))
-    left_out = len(registry.record(other).listing(require_root(data)).table) - len(photos.table)
+    left_out = len(more_photos.listed(other, known, data).table) - len(photos.table)
     rows = np.arange(len(photos.table))
     counts = more_photos.by_class(photos)
     renamed = "".join(
         f"{NAMES[code]} counts as {in_sentence(ours)}. "
-        for code, ours in more_photos.DIAGNOSES[other].items()
+        for code, ours in more_photos.DIAGNOSES[more_photos.source(other)].items()
         if code != ours
+    ) + "".join(
+        f"{about['images']} other photos of that source trained it. "
+        for name, about in trained.items()
+        if more_photos.source(name) == more_photos.source(other)
     )
     found = ", ".join(f"{count} {code}" for code, count in counts.items() if count)
     return _computed(
@@ -255,6 +262,10 @@ def assess_elsewhere(
         leaked_lesions=0.0,
         training=of_training(predictor),
     )
+
+
+def _unseen(name: str, trained: Iterable[str]) -> bool:
+    return not any(more_photos.overlap(name, each) for each in trained)
 
 
 def assess_folder(

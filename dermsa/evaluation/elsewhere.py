@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from dermsa.datasets import registry
+from dermsa.datasets import more_photos, registry
 from dermsa.evaluation import record, report
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import SAMPLES, Interval
@@ -109,7 +109,7 @@ def read(name: str) -> Elsewhere | None:
         if about["served"] != record.served_form(store.read_card(name)):
             return None
         return Elsewhere(
-            registry.record(about["dataset"]).title.partition(":")[0],
+            registry.record(more_photos.source(about["dataset"])).title.partition(":")[0],
             about["sentence"],
             about["images"],
             Interval.from_dict(about["accuracy"]),

@@ -481,7 +481,8 @@ def _more(
 
 def licence_of(dataset: str, *more: str) -> str:
     """Whose images a model was trained on, and what they may be used for."""
-    records = [registry.record(name) for name in (dataset, *more) if name != "none"]
+    sources = dict.fromkeys(more_photos.source(name) for name in more if name != "none")
+    records = [registry.record(name) for name in (dataset, *sources)]
     return " ".join(
         f"Trained on {_title(record.name)} ({record.source}), whose images are under "
         f"{record.licence}."
@@ -585,7 +586,8 @@ Everything else, down to the hashes, is in `card.json`.
 def _and_more(card: dict) -> str:
     """Cards made before there could be more photos do not say so."""
     return "".join(
-        f" and on {about['images']:,} of {_title(name)}, which are tested nowhere"
+        f" and on {about['images']:,} photos of {_title(more_photos.source(name))}, which are "
+        "tested nowhere"
         for name, about in card["data"].get("more", {}).items()
     )
 
