@@ -127,7 +127,7 @@ def export(
         split,
         measured.test_probabilities,
         rows["test"],
-        lean=np.array(list(measured.settings["lean"].values())),
+        lean=_in_order(measured.settings["lean"]),
         form=form,
     )
     record.save(evaluation, run.folder)
@@ -266,7 +266,7 @@ def _measure(
     unknown = with_patient(
         engine, examples, rows["test"], views, tested, Patient().encode(age_scale)
     )
-    lean = np.array(list(settings["lean"].values()))
+    lean = _in_order(settings["lean"])
     said = [
         calibration.softmax(logits, settings["temperature"], lean)
         for logits in (validation, tested, unknown)
@@ -390,11 +390,11 @@ def results_of(
 ) -> dict:
     """Everything the card reports of the test part, from calibrated probabilities `(n, classes)`
     of the rows of each part."""
-    lean = np.array(list(settings["lean"].values()))
+    lean = _in_order(settings["lean"])
     validation = predictions_of(dataset, rows["validation"], validation_probabilities, lean)
     test = predictions_of(dataset, rows["test"], test_probabilities, lean)
     unknown = predictions_of(dataset, rows["test"], unknown_patient_probabilities, lean)
-    quantiles = np.array(list(settings["conformal"]["quantiles"].values()))
+    quantiles = _in_order(settings["conformal"]["quantiles"])
     sets = calibration.prediction_set(test.probabilities, quantiles)
     measured = report.measure(test)
     return {
@@ -528,6 +528,11 @@ def part_sizes(dataset: Dataset, rows: dict) -> dict:
 def _by_class(classes: tuple[str, ...], values) -> dict[str, float]:
     values = np.asarray(keras.ops.convert_to_numpy(values), float)
     return dict(zip(classes, values.tolist(), strict=True))
+
+
+def _in_order(by_class: dict[str, float]) -> np.ndarray:
+    """The other way: what a card keeps by diagnosis, in the order of its classes."""
+    return np.array(list(by_class.values()))
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
