@@ -281,9 +281,9 @@ def show_triage(diagnosis: Diagnosis) -> None:
     point = measured and measured.at(triage.target_sensitivity)
     if point:
         st.markdown(
-            f":small[**On photos of another source**, {measured.title}, of which it has seen none, "
-            f"it had a sensitivity of {rate(point.sensitivity)} and a specificity of "
-            f"{rate(point.specificity)}. Those of your own camera may be as foreign to it.]"
+            f":small[**On {measured.whose}**, it had a sensitivity of "
+            f"{rate(point.sensitivity)} and a specificity of {rate(point.specificity)}. Those of "
+            "your own camera may be as foreign to it.]"
         )
 
 
@@ -583,7 +583,7 @@ def foreign_figures(foreign: elsewhere.Elsewhere) -> list[dict]:
     """Table rows of what was measured on another source."""
     of_class = {f"ROC AUC, {in_sentence(code)}": of for code, of in foreign.roc_auc.items()}
     figures = {"Accuracy": foreign.accuracy} | of_class
-    heading = f"On photos of another source, {foreign.title}"
+    heading = f"On {foreign.whose}"
     rows = [
         figure_row(title, each.as_dict(), heading)
         for title, each in figures.items()

@@ -159,6 +159,8 @@ def test_the_rest_of_a_source_is_asked_of_a_model_that_half_of_it_trained(
     elsewhere.keep(found, samples=20)
     measured = elsewhere.read(MODEL)
     assert (measured.title, measured.images) == ("ISIC 2017 part 3", 6)
+    assert measured.whose.startswith("photos of ISIC 2017 part 3 that it has not seen")
+    assert measured.trained == 5
 
 
 def test_a_source_that_trained_the_model_is_refused(both_sources, tmp_path, monkeypatch):

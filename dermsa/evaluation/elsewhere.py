@@ -1,4 +1,4 @@
-"""What a model does on photos of a source that it has never seen, kept in the model's folder.
+"""What a model does on photos of another source, none of which it has seen; kept in its folder.
 
     keep(assess_elsewhere("MobileNetV2", "isic2017"))
     read("MobileNetV2")          # None where it was not measured, or the model has changed since
@@ -46,6 +46,7 @@ class Elsewhere:
         title: Of the other data set, such as "ISIC 2017".
         sentence: What was measured on what.
         images: How many photos.
+        trained: How many others of that source trained the model.
         accuracy: Any diagnosis of the model counts as an answer.
         roc_auc: By diagnosis, of those that the source has.
         malignancy, melanoma: The card's thresholds for both, in its order.
@@ -54,10 +55,18 @@ class Elsewhere:
     title: str
     sentence: str
     images: int
+    trained: int
     accuracy: Interval
     roc_auc: dict[str, Interval]
     malignancy: tuple[Point, ...]
     melanoma: tuple[Point, ...]
+
+    @property
+    def whose(self) -> str:
+        """The photos, in words that go on after "On"."""
+        if self.trained:
+            return f"photos of {self.title} that it has not seen, as it has {self.trained:,} others"
+        return f"photos of another source, {self.title}, of which it has seen none"
 
     def at(self, target_sensitivity: float) -> Point | None:
         """The threshold for malignancy that was chosen for this sensitivity."""
@@ -71,13 +80,18 @@ def keep(evaluation: Evaluation, samples: int = SAMPLES) -> None:
     Args:
         samples: Bootstrap samples for what the thresholds do.
     """
-    found, triage = evaluation.predictions, store.read_card(evaluation.model)["triage"]
+    found, card = evaluation.predictions, store.read_card(evaluation.model)
     positive = {"malignancy": frozenset(found.malignant), "melanoma": frozenset({"mel"})}
     about = {
         "served": evaluation.served,
         "dataset": evaluation.dataset,
         "sentence": evaluation.sentence,
         "images": evaluation.images,
+        "trained": sum(
+            more["images"]
+            for name, more in card["data"].get("more", {}).items()
+            if more_photos.source(name) == more_photos.source(evaluation.dataset)
+        ),
         "accuracy": evaluation.interval("accuracy").as_dict(),
         "roc_auc": {
             code: evaluation.interval("roc_auc", code).as_dict()
@@ -91,7 +105,7 @@ def keep(evaluation: Evaluation, samples: int = SAMPLES) -> None:
                     "threshold": point["threshold"],
                     **report.rates_at(found, positive[kind], point["threshold"], samples),
                 }
-                for point in triage[kind]
+                for point in card["triage"][kind]
             ]
             for kind in positive
         },
@@ -112,6 +126,7 @@ def read(name: str) -> Elsewhere | None:
             registry.record(more_photos.source(about["dataset"])).title.partition(":")[0],
             about["sentence"],
             about["images"],
+            about.get("trained", 0),
             Interval.from_dict(about["accuracy"]),
             {code: Interval.from_dict(of) for code, of in about["roc_auc"].items()},
             *(tuple(map(_point, about[kind])) for kind in ("malignancy", "melanoma")),

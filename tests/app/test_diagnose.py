@@ -110,7 +110,7 @@ def test_what_it_does_on_photos_of_another_source_is_told(page, lesion):
     (told,) = (each.value for each in page.markdown if "another source" in each.value)
     assert foreign.title in told and percent(point.sensitivity.value) in told
     assert f"n = {point.specificity.n:,}" in told
-    heading = f"On photos of another source, {foreign.title}"
+    heading = f"On {foreign.whose}"
     (table,) = (t.value for t in page.table if heading in t.value.columns)
     assert list(table[heading])[0] == "Accuracy" and "ROC AUC, melanoma" in list(table[heading])
     assert f"{foreign.roc_auc['mel'].value:.3f}" in list(table["Value"])
