@@ -7,6 +7,7 @@ TensorFlow and `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import math
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from dermsa import cli_training
 from dermsa.cli_command import Command, data_argument, say
+from dermsa.files import replacing
 from dermsa.machine import prepare_tensorflow
 
 if TYPE_CHECKING:
@@ -93,32 +95,57 @@ def _predict(options: argparse.Namespace) -> None:
 
     predictor = open_predictor(options.model)
     patients, warnings = batch.read_patients(options.patients) if options.patients else ({}, [])
-    for warning in warnings:
-        print(f"dermsa: {warning}", file=sys.stderr)
     files = batch.find_files(options.paths)
     if not files:
         raise ValueError(f"There is no picture in {', '.join(options.paths)}.")
-    failed = 0
-    with open(options.out, "w", newline="", encoding="utf-8") as out:
+    if options.patients:
+        if twice := batch.same_names(files):
+            raise ValueError(twice)
+        if os.path.exists(options.out) and os.path.samefile(options.out, options.patients):
+            raise ValueError("--out would replace the table of --patients; name another file.")
+        warnings += batch.unmatched(files, patients)
+    for warning in warnings:
+        print(f"dermsa: {warning}", file=sys.stderr)
+    failed = unreliable = 0
+    with (
+        _whole_or_not_at_all(Path(options.out)) as place,
+        # File names need not be UTF-8.
+        open(place, "w", newline="", encoding="utf-8", errors="backslashreplace") as out,
+    ):
         writer = csv.writer(out)
         writer.writerow(batch.columns(predictor))
         rows = batch.predict_files(predictor, files, patients)
         for row in tqdm(rows, "Predicting", len(files), unit="image"):
             failed += bool(row.error)
+            unreliable += not row.reliable
             writer.writerow(batch.cells(predictor, row))
     summary = {
         "model": predictor.model.name,
         "images": len(files),
         "failed": failed,
-        "warnings": len(warnings),
+        "unreliable": unreliable,
+        "warnings": warnings,
         "out": options.out,
     }
+    doubts = f" {unreliable} of these photos should not be judged by it." if unreliable else ""
     say(
         f"{len(files) - failed} of {len(files)} pictures answered by {predictor.model.name}; "
-        f"written to {options.out}.",
+        f"written to {options.out}.{doubts}",
         summary,
         options.json,
     )
+
+
+def _whole_or_not_at_all(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """Where to write a table that then takes its place: half of one must not look like a whole.
+
+    What is no file, such as /dev/stdout, is written as it is.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        return contextlib.nullcontext(path)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"There is no folder {path.parent}.")
+    return replacing(path)
 
 
 # --- models ----------------------------------------------------------------------------------

@@ -145,6 +145,8 @@ def _parse_age(value: object) -> float | None:
     if text in ("", UNKNOWN, "nan"):
         return None
     try:
+        if "_" in text:  # which Python would take for a separator of digits
+            raise ValueError(text)
         age = float(text)
     except ValueError:
         raise PatientError(

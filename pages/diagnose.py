@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
+from dermsa.inference.answering import NEVER_RULED_OUT
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
 from dermsa.inference.ensemble import AnyPredictor
 from dermsa.inference.explanation import evidence_at_image_size
@@ -78,7 +81,6 @@ class Answer(NamedTuple):
 
 
 def main() -> None:
-    st.session_state.setdefault("case", 0)
     left, right = st.columns([1, 1.3], gap="medium")
     with left:
         photos = ask_for_photos("Photos of one lesion", key, several=True)
@@ -88,6 +90,7 @@ def main() -> None:
     if patient is None or predictor is None:
         return
     if not photos:
+        forget_answer()
         st.info(
             "Add one or more photos of the lesion to get an answer.", icon=":material/add_a_photo:"
         )
@@ -104,16 +107,28 @@ def main() -> None:
 
 def key(name: str) -> str:
     """The key of an input; starting over counts the case up, and so empties every input."""
-    return f"{name}-{st.session_state.case}"
+    return f"{name}-{case()}"
+
+
+def case() -> int:
+    return st.session_state.setdefault("case", 0)
 
 
 def start_over() -> None:
     # Streamlit keeps the files of an upload field that is gone until the browser disconnects.
     context = get_script_run_ctx()
     context.uploaded_file_mgr.remove_session_files(context.session_id)
-    case = st.session_state.case
-    st.session_state.clear()
-    st.session_state.case = case + 1
+    forget_answer()
+    st.session_state.pop("answers", None)  # those of the Compare page, whose photo is gone as well
+    for name in [name for name in st.session_state if str(name).endswith(f"-{case()}")]:
+        del st.session_state[name]
+    st.session_state.case = case() + 1
+
+
+def forget_answer() -> None:
+    """It holds the photos and the patient."""
+    st.session_state.pop("question", None)
+    st.session_state.pop("answer", None)
 
 
 def ask_for_model() -> AnyPredictor | None:
@@ -146,9 +161,9 @@ def ask_for_model() -> AnyPredictor | None:
 def answer_for(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -> Answer:
     """The answer, computed again only when something it depends on has changed."""
     digests = [(photo.name, hashlib.sha256(photo.data).hexdigest()) for photo in photos]
-    question = (digests, patient, predictor.model.name, predictor.model.sha256)
+    question = (digests, patient, predictor.model.name, predictor.model.card_sha256)
     if st.session_state.get("question") != question:
-        with one_at_a_time:
+        with st.spinner("Looking at the photos"), one_at_a_time:
             st.session_state.answer = diagnose(photos, patient, predictor)
         st.session_state.question = question
     return st.session_state.answer
@@ -156,26 +171,18 @@ def answer_for(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -
 
 def diagnose(photos: list[Photo], patient: Patient, predictor: AnyPredictor) -> Answer:
     """Diagnoses from the photos that can be used, and says why each of the others cannot."""
-    refused = []
-    try:
-        diagnosis = predictor.diagnose([photo.data for photo in photos], patient)
-    except images.ImageRefused:
-        reasons = [why_refused(photo) for photo in photos]
-        refused = [f"{p.name}: {why}" for p, why in zip(photos, reasons, strict=True) if why]
-        photos = [photo for photo, why in zip(photos, reasons, strict=True) if not why]
-        diagnosis = (
-            predictor.diagnose([photo.data for photo in photos], patient) if photos else None
-        )
-    return Answer(diagnosis, [photo.name for photo in photos], refused)
-
-
-def why_refused(photo: Photo) -> str:
-    """Why a photo cannot be used, or nothing if it can."""
-    try:
-        images.load(photo.data)
-    except images.ImageRefused as error:
-        return str(error)
-    return ""
+    started = time.perf_counter()
+    names, pictures, refused = [], [], []
+    for photo in photos:
+        try:
+            pictures.append(images.load(photo.data))
+            names.append(photo.name)
+        except images.ImageRefused as error:
+            refused.append(f"{photo.name}: {error}")
+    if not pictures:
+        return Answer(None, names, refused)
+    diagnosis = predictor.diagnose(pictures, patient)
+    return Answer(replace(diagnosis, seconds=time.perf_counter() - started), names, refused)
 
 
 # --- what is shown ------------------------------------------------------------------------------
@@ -226,10 +233,12 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
             "diagnoses more weight, so as to miss fewer of them. Its test figures are of diagnoses "
             "so named."
         )
-    possible = [NAMES[code] for code in diagnosis.prediction_set]
+    possible = ", ".join(NAMES[code] for code in diagnosis.prediction_set)
     st.markdown(
-        f"**Cannot be ruled out** at {percent(diagnosis.coverage)} coverage: "
-        + (", ".join(possible) + "." if possible else "no diagnosis stands out; all are doubtful.")
+        f"**Cannot be ruled out**: {possible}.",
+        help=f"Chosen so that it holds the right diagnosis of {percent(diagnosis.coverage)} of the "
+        "lesions of each diagnosis, on validation; beside these, what the model names and whatever "
+        f"has at least {percent(NEVER_RULED_OUT)}.",
     )
     with st.expander("In numbers"):
         order = ranked(diagnosis)
@@ -266,6 +275,13 @@ def show_triage(diagnosis: Diagnosis) -> None:
             f"{percent(triage.threshold)}.",
             icon=":material/priority_high:",
         )
+    elif not diagnosis.reliable:
+        st.warning(
+            f"**No verdict.** The probability is below {percent(triage.threshold)}, but "
+            f"{'this photo' if len(diagnosis.photos) == 1 else 'not every photo'} can be judged, "
+            "for the reason above: it excludes nothing.",
+            icon=":material/error:",
+        )
     else:
         st.info(
             f"**No referral by this threshold.** The probability is below "
@@ -293,7 +309,9 @@ def rate(measured: MeasuredRate | Interval) -> str:
     ends = ""
     if measured.low is not None and np.isfinite(measured.low):
         ends = f"95 % interval {percent(measured.low)} to {percent(measured.high)}, "
-    return f"{percent(measured.value)} ({ends}n = {measured.n:,})"
+    lesions = measured.n_lesions
+    whose = f" of {lesions:,} lesions" if lesions and lesions != measured.n else ""
+    return f"{percent(measured.value)} ({ends}{measured.n:,} photos{whose})"
 
 
 @st.fragment
@@ -317,7 +335,7 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
     columns = st.columns(3, gap="small")
     with columns[0]:
         st.image(photo.rgb, width="stretch", alt="The lesion as photographed.")
-        st.caption(f"As photographed: {names[number]}")
+        st.caption(f"As photographed: {names[number]}{left_out(photo)}")
     for column, overlay in zip(columns[1:], overlays, strict=False):
         with column:
             st.image(overlay.picture, width="stretch", alt=overlay.alt)
@@ -332,6 +350,12 @@ def show_explanation(diagnosis: Diagnosis, names: list[str]) -> None:
         )
     show_downloads(diagnosis, overlays)
     show_sums(diagnosis, question)
+
+
+def left_out(photo: PhotoExplanation) -> str:
+    """How much of the photo the model did not see, where that is more than a rim."""
+    seen = photo.crop[2] * photo.crop[3] / (photo.rgb.shape[0] * photo.rgb.shape[1])
+    return "" if seen > 0.98 else f". The model saw its middle {percent(seen)}, nothing else."
 
 
 def map_quality(diagnosis: Diagnosis) -> AttentionQuality | None:
@@ -541,8 +565,9 @@ def show_if_unknown(diagnosis: Diagnosis) -> None:
 def show_model(diagnosis: Diagnosis, card: dict) -> None:
     st.subheader("The model", anchor=False)
     st.markdown(
-        f"**{diagnosis.model}**, version {diagnosis.model_version}, file hash "
-        f"`{diagnosis.model_sha256[:12]}`; this answer took {1000 * diagnosis.seconds:.0f} ms."
+        f"**{diagnosis.model}**, made with DermSA {diagnosis.model_version}; hashes: model "
+        f"`{diagnosis.model_sha256[:12]}`, card `{diagnosis.card_sha256[:12]}`. This answer took "
+        f"{1000 * diagnosis.seconds:.0f} ms."
     )
     overall, by_class = test_figures(card)
     if overall:

@@ -1,8 +1,11 @@
 """`python -m dermsa predict`: many photos, one row each."""
 
 import csv
+import json
+import os
 import subprocess
 import sys
+import unicodedata
 
 import cv2
 import numpy as np
@@ -41,7 +44,8 @@ def test_every_photo_gets_its_row_and_bad_ones_their_error(folder, tmp_path):
     assert main(["predict", str(folder), "--out", str(out)]) == 0
     header = out.read_text().splitlines()[0]
     assert header == (
-        "image_id,model,akiec,bcc,bkl,df,mel,nv,vasc,diagnosis,malignancy,refer,error"
+        "image_id,file,age,sex,localization,model,akiec,bcc,bkl,df,mel,nv,vasc,diagnosis,"
+        "malignancy,refer,reliable,quality,unfamiliar,error"
     )
     rows = rows_of(out)
     assert len(rows) == 22 and "notes" not in rows
@@ -57,6 +61,11 @@ def test_every_photo_gets_its_row_and_bad_ones_their_error(folder, tmp_path):
         assert row["diagnosis"] == diagnosis.named and row["error"] == ""
         assert float(row["malignancy"]) == pytest.approx(diagnosis.malignancy, abs=1e-5)
         assert row["refer"] == ("yes" if diagnosis.triage.refer else "no")
+        assert row["file"] == str(path)
+        (photo,) = diagnosis.photos
+        assert row["reliable"] == ("yes" if diagnosis.reliable else "no")
+        assert row["quality"].split() == [finding.code for finding in photo.quality]
+        assert row["unfamiliar"] == ("yes" if photo.novelty.unfamiliar else "no")
 
 
 def test_patients_are_used_and_their_faults_told(folder, tmp_path, capsys):
@@ -82,7 +91,10 @@ def test_patients_are_used_and_their_faults_told(folder, tmp_path, capsys):
     for name in ("photo_02", "photo_03", "photo_04"):
         assert "age must be" in rows[name]["error"]
     assert rows["photo_05"]["error"] == ""
-    assert "photo_05: The site 'left knee' is not in the list" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "photo_05: The site 'left knee' is not in the list" in told
+    assert "16 picture(s) have no row in the table" in told and "no picture, " not in told
+    assert [rows["photo_00"][name] for name in batch.PATIENT_COLUMNS] == ["80", "male", "scalp"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,7 @@ def test_patients_are_used_and_their_faults_told(folder, tmp_path, capsys):
         (["predict", "x.jpg", "--model", "nothing", "--out", "{tmp}/a.csv"], "no model"),
         (["predict", "x.jpg", "--patients", "{tmp}/no.csv", "--out", "{tmp}/a.csv"], "cannot be"),
         (["predict", "x.jpg", "--patients", "{tmp}/odd.csv", "--out", "{tmp}/a.csv"], "image_id"),
-        (["predict", "x.jpg", "--out", "{tmp}/no/such/folder/a.csv"], "No such file"),
+        (["predict", "x.jpg", "--out", "{tmp}/no/such/folder/a.csv"], "There is no folder"),
     ],
 )
 def test_wrong_calls_end_with_one_sentence(arguments, sentence, tmp_path, capsys):
@@ -101,6 +113,88 @@ def test_wrong_calls_end_with_one_sentence(arguments, sentence, tmp_path, capsys
     assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert sentence in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_photos_that_should_not_be_judged_are_marked(tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "answers.csv"
+    photos.mkdir()
+    rgb, _ = draw_lesion("nv", 1, (450, 600))
+    cv2.imwrite(str(photos / "sharp.png"), rgb[..., ::-1])
+    cv2.imwrite(str(photos / "night.png"), np.full((450, 600, 3), 5, np.uint8))
+    assert main(["predict", str(photos), "--json", "--out", str(out)]) == 0
+    rows, summary = rows_of(out), json.loads(capsys.readouterr().out)
+    assert rows["night"]["reliable"] == "no" and "dark" in rows["night"]["quality"].split()
+    assert summary["unreliable"] == sum(row["reliable"] == "no" for row in rows.values())
+    assert "dark" not in rows["sharp"]["quality"].split()
+
+
+def test_photos_of_one_name_are_told_apart_or_refused(tmp_path, capsys):
+    photos, out, table = tmp_path / "photos", tmp_path / "answers.csv", tmp_path / "patients.csv"
+    for k, patient in enumerate(("P1", "P2")):
+        (photos / patient).mkdir(parents=True)
+        rgb, _ = draw_lesion("nv", k, (120, 160))
+        cv2.imwrite(str(photos / patient / "IMG_1.jpg"), rgb[..., ::-1])
+    table.write_text("image_id,age\nP1/IMG_1,80\nP2/IMG_1,20\n")
+    call = ["predict", str(photos), "--out", str(out)]
+    assert main([*call, "--patients", str(table)]) == 2 and not out.exists()
+    assert "have the same name" in capsys.readouterr().err
+    assert main(call) == 0
+    with open(out, newline="", encoding="utf-8") as file:
+        files = [row["file"] for row in csv.DictReader(file)]
+    assert files == [str(photos / patient / "IMG_1.jpg") for patient in ("P1", "P2")]
+
+
+def test_a_table_that_does_not_match_is_told(tmp_path, folder, capsys):
+    table, out = tmp_path / "patients.csv", tmp_path / "answers.csv"
+    table.write_text(
+        "Image_ID, Age ,site\nphoto_00,80,scalp\nphoto_99,30,\nphoto_01,5,\nphoto_01,6,\n"
+    )
+    assert main(["predict", str(folder), "--patients", str(table), "--out", str(out)]) == 0
+    told, rows = capsys.readouterr().err, rows_of(out)
+    assert "no column sex and none localization" in told and "site" in told
+    assert "1 row(s) of the table have no picture, for example photo_99." in told
+    assert rows["photo_00"]["age"] == "80" and "twice" in rows["photo_01"]["error"]
+
+
+def test_a_name_with_accents_finds_its_row_however_they_are_written(tmp_path):
+    table, composed = tmp_path / "patients.csv", unicodedata.normalize("NFC", "Müller")
+    table.write_text(f"image_id,age\n{composed},40\n", encoding="utf-8")
+    patients, warnings = batch.read_patients(table)
+    path = tmp_path / (unicodedata.normalize("NFD", composed) + ".jpg")
+    assert patients[batch.image_id(path)].age == 40
+    assert not batch.unmatched([path], patients) and len(warnings) == 1
+
+
+def test_a_file_name_that_is_no_text_and_a_broken_off_run(tmp_path, monkeypatch):
+    photos, out = tmp_path / "photos", tmp_path / "answers.csv"
+    photos.mkdir()
+    rgb, _ = draw_lesion("nv", 1, (120, 160))
+    for name in (b"a.jpg", b"m\xfcller.jpg", b"z.jpg"):
+        whole = os.fsencode(photos) + b"/" + name
+        with open(whole, "wb") as file:
+            file.write(cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes())
+    assert main(["predict", str(photos), "--out", str(out)]) == 0
+    before = out.read_text()
+    assert len(before.splitlines()) == 4 and "m\\udcfcller" in before
+
+    def broken(*_):
+        yield batch.Row(photos / "a.jpg", error="x")
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(batch, "predict_files", broken)
+    assert main(["predict", str(photos), "--out", str(out)]) == 2
+    assert out.read_text() == before and sorted(p.name for p in tmp_path.iterdir()) == [
+        "answers.csv",
+        "photos",
+    ]
+
+
+def test_the_table_of_patients_is_not_written_over(tmp_path, folder, capsys):
+    table = tmp_path / "patients.csv"
+    table.write_text("image_id,age,sex,localization\nphoto_00,80,male,back\n")
+    before = table.read_text()
+    assert main(["predict", str(folder), "--patients", str(table), "--out", str(table)]) == 2
+    assert "--out" in capsys.readouterr().err and table.read_text() == before
 
 
 def test_a_missing_file_is_a_row_with_its_error(tmp_path):

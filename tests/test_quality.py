@@ -145,7 +145,7 @@ def test_few_pixels():
 @pytest.mark.parametrize("portrait", [False, True])
 def test_long_pictures(portrait):
     rgb = draw_lesion("nv", 0, (300, 1200))[0]
-    for width, severity in ((400, None), (533, None), (700, "warning"), (1100, "severe")):
+    for width, severity in ((400, None), (450, None), (533, "warning"), (1100, "severe")):
         picture = rgb[:, :width].swapaxes(0, 1) if portrait else rgb[:, :width]
         severities = {f.code: f.severity for f in findings(np.ascontiguousarray(picture))}
         assert severities.get("long") == severity

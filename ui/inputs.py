@@ -29,6 +29,9 @@ ABOUT_SAMPLES = (
 )
 
 
+MOST_PHOTOS = 10
+
+
 class Photo(NamedTuple):
     """A picture file as it was given."""
 
@@ -52,7 +55,7 @@ def ask_for_photos(
     Args:
         label: What is asked for.
         sources: Of `SOURCES`, the first one at first.
-        several: Whether more than one may be uploaded.
+        several: Whether more than one may be uploaded, up to `MOST_PHOTOS`.
         with_patient: Whether the page asks for the patient, whom a sample then fills in; without,
             a sample is there from the start.
     """
@@ -63,6 +66,9 @@ def ask_for_photos(
         default=sources[0],
         required=True,
         key=key("source"),
+        # A sample's patient is nobody: no photo of one's own may be answered as of that person.
+        on_change=_forget_sample if with_patient and "sample" in sources else None,
+        args=(key,) if with_patient and "sample" in sources else (),
     )
     if source == "camera":
         taken = st.camera_input("Take a photo", label_visibility="collapsed", key=key("camera"))
@@ -78,6 +84,14 @@ def ask_for_photos(
     )
     if not several:
         files = [files] if files else []
+    if len(files) > MOST_PHOTOS:
+        st.error(
+            f"These are {len(files)} photos. They are taken for photos of one and the same lesion, "
+            f"at most {MOST_PHOTOS}: take some away, or answer many lesions by "
+            "`python -m dermsa predict`.",
+            icon=":material/block:",
+        )
+        return []
     return [Photo(file.name, file.getvalue()) for file in files]
 
 
@@ -98,7 +112,16 @@ def _ask_for_sample(key: Key, with_patient: bool) -> list[Photo]:
 
 def _fill_in_patient(key: Key) -> None:
     title = st.session_state[key("sample")]
-    patient = all_samples()[title].patient if title else Patient()
+    _fill_in(key, all_samples()[title].patient if title else Patient())
+
+
+def _forget_sample(key: Key) -> None:
+    """Where the reader leaves the samples for photos of their own."""
+    if st.session_state.pop(key("sample"), None) and st.session_state[key("source")] != "sample":
+        _fill_in(key, Patient())
+
+
+def _fill_in(key: Key, patient: Patient) -> None:
     st.session_state[key("age")] = "" if patient.age is None else f"{patient.age:g}"
     st.session_state[key("sex")] = patient.sex
     st.session_state[key("localization")] = patient.localization

@@ -401,12 +401,10 @@ def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:
     """The picture of each image, in their order."""
     if not folder.is_dir():
         raise TruthError(f"There is no folder {folder}.")
-    found: dict[str, Path] = {}
-    for path in batch.find_files([folder]):
-        name = batch.image_id(path)
-        if name in found:
-            raise TruthError(f"{found[name]} and {path} have the same name.")
-        found[name] = path
+    files = batch.find_files([folder])
+    if twice := batch.same_names(files):
+        raise TruthError(twice)
+    found = {batch.image_id(path): path for path in files}
     missing = [image_id for image_id in image_ids if image_id not in found]
     if missing:
         raise TruthError(

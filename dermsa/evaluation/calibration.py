@@ -107,7 +107,7 @@ def fit_calibration(
     log_emphasis -= log_emphasis.mean()
     if np.allclose(log_emphasis, 0):
         return fit_temperature(logits, truth), np.ones(len(emphasis))
-    # One row a case and class, of both terms: the loss is convex in their factors 1/T and -s.
+    # One row a case and class, of both terms: the loss is convex in their factors 1/T and s.
     terms = np.stack(
         [_distances(logits, truth), _distances(np.broadcast_to(-log_emphasis, logits.shape), truth)]
     )

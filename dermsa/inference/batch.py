@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dermsa import images
+from dermsa.inference import quality
+from dermsa.inference.diagnosis import Novelty, may_be_judged
 from dermsa.inference.ensemble import AnyPredictor
 from dermsa.patient import Patient, PatientError, parse
 
@@ -23,7 +26,18 @@ BATCH = 16
 
 
 class TableError(ValueError):
-    """A table of patients that cannot be used; the message says why."""
+    """A table of patients that cannot be used, or pictures that it cannot tell apart; the message
+    says why."""
+
+
+class Prepared(NamedTuple):
+    """One photo as the model sees it, with its patient; or an error alone."""
+
+    file: Path
+    patient: Patient = Patient()
+    seen: np.ndarray | tuple[np.ndarray, ...] | None = None
+    quality: tuple[quality.Finding, ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,45 +45,60 @@ class Row:
     """One photo's answer, or why there is none.
 
     Attributes:
-        image_id: See `image_id`.
+        file: The picture, as it was found.
+        patient: As whose photo it was answered.
         probabilities: float64 `(classes,)`, calibrated; None where there is an error.
+        quality: What is wrong with the photo.
+        novelty: None where the model has no measure of it, or there is an error.
         error: One sentence; "" where there is an answer.
     """
 
-    image_id: str
-    probabilities: np.ndarray | None
+    file: Path
+    patient: Patient = Patient()
+    probabilities: np.ndarray | None = None
+    quality: tuple[quality.Finding, ...] = ()
+    novelty: Novelty | None = None
     error: str = ""
 
+    @property
+    def image_id(self) -> str:
+        return image_id(self.file)
 
-class Prepared(NamedTuple):
-    """One photo as the model sees it, with its patient; or an error alone."""
-
-    image_id: str
-    seen: np.ndarray | tuple[np.ndarray, ...] | None = None
-    patient: Patient | None = None
-    error: str = ""
+    @property
+    def reliable(self) -> bool:
+        """See `may_be_judged`."""
+        return may_be_judged(self.quality, self.novelty)
 
 
 def columns(predictor: AnyPredictor) -> list[str]:
     """Header of the table."""
     return [
-        "image_id", "model", *predictor.classes, "diagnosis", "malignancy", "refer", "error",
+        "image_id", "file", *PATIENT_COLUMNS, "model", *predictor.classes, "diagnosis",
+        "malignancy", "refer", "reliable", "quality", "unfamiliar", "error",
     ]  # fmt: skip
 
 
 def cells(predictor: AnyPredictor, row: Row) -> list[str]:
     """A row in the order of `columns`."""
+    age = "" if row.patient.age is None else f"{row.patient.age:g}"
+    about = [row.image_id, str(row.file), age, row.patient.sex, row.patient.localization]
+    about.append(predictor.model.name)
     if row.probabilities is None:
-        empty = [""] * (len(predictor.classes) + 3)
-        return [row.image_id, predictor.model.name, *empty, row.error]
+        return [*about, *[""] * (len(predictor.classes) + 6), row.error]
     return [
-        row.image_id,
-        predictor.model.name,
+        *about,
         *(f"{p:.6f}" for p in row.probabilities),
         predictor.named(row.probabilities),
         *_referral(predictor, row.probabilities),
+        _yes(row.reliable),
+        " ".join(finding.code for finding in row.quality),
+        _yes(row.novelty.unfamiliar) if row.novelty else "",
         "",
     ]
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
 
 
 def _referral(predictor: AnyPredictor, probabilities: np.ndarray) -> tuple[str, str]:
@@ -78,7 +107,7 @@ def _referral(predictor: AnyPredictor, probabilities: np.ndarray) -> tuple[str, 
         return "", ""
     malignancy = predictor.malignancy(probabilities)
     refer = malignancy >= predictor.operating_point["threshold"]
-    return f"{malignancy:.6f}", "yes" if refer else "no"
+    return f"{malignancy:.6f}", _yes(refer)
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -95,14 +124,39 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
 def image_id(name: str | os.PathLike) -> str:
     """What a picture file is called in tables: its name without the suffix of a picture.
 
-    Nothing else is cut off, so that names with dots ("1.2.840.10008") stay whole.
+    Nothing else is cut off, so that names with dots ("1.2.840.10008") stay whole. Letters with
+    accents are composed: some systems keep them in two parts.
     """
-    path = Path(name)
+    path = Path(unicodedata.normalize("NFC", os.fspath(name)))
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
+def same_names(files: Iterable[Path]) -> str:
+    """A sentence where two pictures have the same image id, which a table of patients could not
+    tell apart; "" where all differ."""
+    found: dict[str, Path] = {}
+    for path in files:
+        other = found.setdefault(image_id(path), path)
+        if other is not path:
+            return f"{other} and {path} have the same name: a table cannot tell which is meant."
+    return ""
+
+
+def unmatched(files: Iterable[Path], patients: Iterable[str]) -> list[str]:
+    """Warnings of pictures without a row, and of rows without a picture."""
+    ids, listed = {image_id(path) for path in files}, set(patients)
+    warnings = []
+    for names, sentence in (
+        (ids - listed, "picture(s) have no row in the table and count as of unknown patients"),
+        (listed - ids, "row(s) of the table have no picture"),
+    ):
+        if names:
+            warnings.append(f"{len(names)} {sentence}, for example {min(names)}.")
+    return warnings
+
+
 def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], list[str]]:
-    """Reads a CSV with `image_id` and any of age, sex, localization.
+    """Reads a CSV with `image_id` and any of age, sex, localization, in whatever case.
 
     Returns:
         By image id the patient, or a sentence where the row is wrong; and warnings.
@@ -115,15 +169,22 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if "image_id" not in (reader.fieldnames or ()):
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            if "image_id" not in reader.fieldnames:
                 raise TableError(
                     f"The table {path} has no column image_id. Expected the columns image_id, "
                     "age, sex, localization."
                 )
+            if missing := [name for name in PATIENT_COLUMNS if name not in reader.fieldnames]:
+                warnings.append(
+                    f"The table {path} has no column {' and none '.join(missing)}, which counts as "
+                    f"unknown of every patient; its columns are {', '.join(reader.fieldnames)}."
+                )
             for row in reader:
                 name = image_id((row["image_id"] or "").strip())
                 if name in patients:
-                    warnings.append(f"{name}: listed twice; the last row counts.")
+                    patients[name] = f"The table of patients lists {name} twice."
+                    continue
                 try:
                     patient, notes = parse(*(row.get(name) for name in PATIENT_COLUMNS))
                 except PatientError as error:
@@ -143,28 +204,30 @@ def predict_files(
 
     A file that cannot be read, or a patient row that is wrong, becomes a row with its error.
     """
-    unknown = Patient()
 
     def prepare(path: Path) -> Prepared:
-        name = image_id(path)
-        patient = patients.get(name, unknown)
+        patient = patients.get(image_id(path), Patient())
         if isinstance(patient, str):
-            return Prepared(name, error=patient)
+            return Prepared(path, error=patient)
         try:
-            return Prepared(name, predictor.seen(images.load(path)), patient)
+            rgb = images.load(path)
         except images.ImageRefused as error:
-            return Prepared(name, error=str(error))
+            return Prepared(path, patient, error=str(error))
+        return Prepared(path, patient, predictor.seen(rgb), quality.findings(rgb))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _batches(_ahead(pool, prepare, files)):
             good = [item for item in batch if not item.error]
             answers = iter(())
             if good:
-                answers = iter(
-                    predictor.answers([item.seen for item in good], [item.patient for item in good])
-                )
+                seen, of = [item.seen for item in good], [item.patient for item in good]
+                answers = zip(*predictor.answers_with_novelty(seen, of), strict=True)
             for item in batch:
-                yield Row(item.image_id, None if item.error else next(answers), item.error)
+                if item.error:
+                    yield Row(item.file, item.patient, error=item.error)
+                else:
+                    probabilities, novelty = next(answers)
+                    yield Row(item.file, item.patient, probabilities, item.quality, novelty)
 
 
 def _ahead(pool: ThreadPoolExecutor, function, items: Iterable) -> Iterator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,15 +15,17 @@ from dermsa.patient import Patient
 
 @dataclass(frozen=True)
 class MeasuredRate:
-    """A proportion measured on test lesions, with its 95 % interval and number of cases.
+    """A proportion of test photos, with its 95 % interval, from a bootstrap over lesions.
 
-    The ends are None where they cannot be told, the value where there was no case.
+    `n` photos showed `n_lesions` lesions, None where that is not known. The ends are None where
+    they cannot be told, the value where there was no photo.
     """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    n_lesions: int | None
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,20 @@ class Novelty:
     false_alarm_rate: float
 
 
+def may_be_judged(quality: Sequence[Finding], novelty: Novelty | None) -> bool:
+    """Whether what a model says of a photo means anything: not with a severe finding, and not
+    where it is unlike those of training, however low the probability of malignancy."""
+    return all(finding.severity != "severe" for finding in quality) and not (
+        novelty and novelty.unfamiliar
+    )
+
+
 @dataclass(frozen=True)
 class PhotoExplanation:
     """What one photo contributed.
 
-    It keeps the network's small grids; maps at image size, of which the evidence alone would
-    take 50 MB for a large photo, are drawn from them on demand.
+    It keeps the network's small grids; maps at image size, of which the evidence for all
+    diagnoses would take 50 MB for a large photo, are drawn from them on demand.
 
     Attributes:
         rgb: The upright photo, uint8 `(h, w, 3)`.
@@ -86,6 +97,11 @@ class PhotoExplanation:
     crop: tuple[int, int, int, int]
     quality: tuple[Finding, ...]
     novelty: Novelty | None
+
+    @property
+    def reliable(self) -> bool:
+        """See `may_be_judged`."""
+        return may_be_judged(self.quality, self.novelty)
 
     @property
     def attention_map(self) -> np.ndarray | None:
@@ -132,8 +148,9 @@ class Diagnosis:
         malignancy: Sum of the probabilities of the malignant classes; None where the model
             knows none.
         triage: Whether to refer; None likewise.
-        prediction_set: Codes that cannot be ruled out at the stated coverage, and the one that
-            is named, most probable first.
+        prediction_set: Codes that cannot be ruled out, most probable first: the conformal set at
+            the stated coverage, what is named, and whatever is at least as probable as
+            `answering.NEVER_RULED_OUT`.
         coverage: Coverage the set was calibrated for, 0 to 1.
         logits: float64 `(classes,)`.
         bias: float64 `(classes,)`.
@@ -147,8 +164,9 @@ class Diagnosis:
         patient: As given.
         photos: One explanation per photo.
         model: Name of the model.
-        model_version: Its version.
-        model_sha256: Hash of its file; of its card, where it is an ensemble.
+        model_version: Of DermSA, when the model was made.
+        model_sha256: Hash of its network; of its card, where it is an ensemble.
+        card_sha256: Hash of its card: of calibration and thresholds.
         seconds: Wall time of the whole diagnosis, decoding included.
         explained_by: Name of the member of an ensemble that the explanation is of; "" where the
             model explains itself.
@@ -172,6 +190,7 @@ class Diagnosis:
     model: str
     model_version: str
     model_sha256: str
+    card_sha256: str
     seconds: float
     explained_by: str = ""
 
@@ -179,6 +198,11 @@ class Diagnosis:
     def best(self) -> str:
         """Code of the most probable diagnosis."""
         return self.classes[int(np.argmax(self.probabilities))]
+
+    @property
+    def reliable(self) -> bool:
+        """Whether every photo may be judged, see `may_be_judged`."""
+        return all(photo.reliable for photo in self.photos)
 
     @property
     def decomposes(self) -> bool:
@@ -200,6 +224,7 @@ class Diagnosis:
             "model": self.model,
             "model_version": self.model_version,
             "model_sha256": self.model_sha256,
+            "card_sha256": self.card_sha256,
             "explained_by": self.explained_by or self.model,
             "patient": {
                 "age": self.patient.age,
@@ -211,6 +236,7 @@ class Diagnosis:
             "probabilities": by_class(self.probabilities),
             "malignancy": None if self.malignancy is None else round(self.malignancy, 6),
             "refer": self.triage and self.triage.refer,
+            "reliable": self.reliable,
             "triage": _plain(self.triage),
             "prediction_set": list(self.prediction_set),
             "prediction_set_coverage": self.coverage,

@@ -109,6 +109,18 @@ class EnsemblePredictor(Answering):
         ]
         return self._mean(of_members)
 
+    def answers_with_novelty(
+        self, seen: Sequence[tuple[np.ndarray, ...]], patients: Sequence[Patient]
+    ) -> tuple[np.ndarray, list[Novelty | None]]:
+        """See `Predictor.answers_with_novelty`."""
+        of_members = [
+            member.answers_with_novelty(inputs, patients)
+            for member, inputs in zip(self.members, zip(*seen, strict=True), strict=True)
+        ]
+        probabilities, novelties = zip(*of_members, strict=True)
+        of_photos = zip(*novelties, strict=True)
+        return self._mean(probabilities), [self._novelty(of_photo) for of_photo in of_photos]
+
     def _mean(self, of_members: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities, of the members' own: these have taken back their lean."""
         return softmax(mean_log(of_members, self.weights), self.temperature)
@@ -116,12 +128,8 @@ class EnsemblePredictor(Answering):
     def _novelty(self, of_members: Sequence[Novelty | None]) -> Novelty | None:
         if "novelty" not in self.model.card or None in of_members:
             return None
-        entry = self.model.card["novelty"]
         scores = np.array([novelty.score / novelty.threshold for novelty in of_members])
-        score = float(self.weights @ scores)
-        return Novelty(
-            score > entry["threshold"], score, entry["threshold"], entry["false_alarm_rate"]
-        )
+        return self.novelty_of(float(self.weights @ scores))
 
 
 AnyPredictor = Predictor | EnsemblePredictor

@@ -115,8 +115,23 @@ class Predictor(Answering):
         Returns:
             float64 `(n, classes)`.
         """
-        vectors = np.stack([patient.encode(self.age_scale) for patient in patients])
-        return self.probabilities(self.logits(np.stack(seen), vectors))
+        return self.probabilities(self.logits(np.stack(seen), self._vectors(patients)))
+
+    def answers_with_novelty(
+        self, seen: Sequence[np.ndarray], patients: Sequence[Patient]
+    ) -> tuple[np.ndarray, list[Novelty | None]]:
+        """The same, and how far each photo lies from what the model was trained on."""
+        inputs, vectors = np.stack(seen), self._vectors(patients)
+        wanted = ("logits", "embedding")
+        outs = [
+            self.engine(views.of_images(inputs, view), vectors, wanted if view == 0 else wanted[:1])
+            for view in range(self.views)
+        ]
+        logits = sum(out["logits"] for out in outs) / self.views
+        return self.probabilities(logits), self._novelties(outs[0]["embedding"])
+
+    def _vectors(self, patients: Sequence[Patient]) -> np.ndarray:
+        return np.stack([patient.encode(self.age_scale) for patient in patients])
 
     def _look(
         self, photo: Photo, vectors: np.ndarray, photos: int
@@ -137,7 +152,7 @@ class Predictor(Answering):
             evidence_grid=evidence,
             crop=images.crop_box(*rgb.shape[:2]),
             quality=quality.findings(rgb),
-            novelty=self._novelty(outs[0]["embedding"]),
+            novelty=self._novelties(outs[0]["embedding"])[0],
         )
         return explained, outs[0] | {"logits": sum(out["logits"] for out in outs) / self.views}
 
@@ -154,14 +169,12 @@ class Predictor(Answering):
             "patient_evidence": explanation.centred(patient_evidence.astype(np.float64), axis=1),
         }
 
-    def _novelty(self, embedding: np.ndarray) -> Novelty | None:
+    def _novelties(self, embeddings: np.ndarray) -> list[Novelty | None]:
+        """Of embeddings `(n, d)`; None each where the model has no measure of it."""
         if self.model.novelty is None:
-            return None
-        entry = self.model.card["novelty"]
-        score = float(novelty.scores(self.model.novelty, embedding)[0])
-        return Novelty(
-            score > entry["threshold"], score, entry["threshold"], entry["false_alarm_rate"]
-        )
+            return [None] * len(embeddings)
+        scores = novelty.scores(self.model.novelty, embeddings)
+        return [self.novelty_of(float(score)) for score in scores]
 
 
 def mean_logits(

@@ -41,6 +41,7 @@ class Model:
         name: Of its folder.
         folder: Where it lies.
         card: Everything known of it.
+        card_sha256: Hash of its card, which holds calibration and thresholds.
         sha256: Hash of its network; of its card, where it is an ensemble.
         onnx: Its network; None where it is an ensemble.
         novelty: Arrays for `novelty.scores`, where it has them.
@@ -50,6 +51,7 @@ class Model:
     name: str
     folder: Path
     card: dict
+    card_sha256: str
     sha256: str
     onnx: bytes | None = None
     novelty: dict[str, np.ndarray] | None = None
@@ -138,13 +140,14 @@ def open_model(name: str) -> Model:
     folder = weights_folder() / name
     if "members" in card:
         members = tuple(_open_member(name, entry) for entry in card["members"])
-        return Model(name, folder, card, sha256, members=members)
-    content = {file: _checked(folder / file, sha256) for file, sha256 in card["files"].items()}
+        return Model(name, folder, card, sha256, sha256, members=members)
+    content = {file: _checked(folder / file, known) for file, known in card["files"].items()}
     novelty = None
     if "novelty.npz" in content:
         with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
             novelty = {key: arrays[key] for key in arrays.files}
-    return Model(name, folder, card, card["files"]["model.onnx"], content["model.onnx"], novelty)
+    network = card["files"]["model.onnx"]
+    return Model(name, folder, card, sha256, network, content["model.onnx"], novelty=novelty)
 
 
 def ensembles_of(name: str) -> list[str]:
