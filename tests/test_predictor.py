@@ -133,6 +133,11 @@ def test_what_is_named_may_not_be_the_most_probable(lesion):
     decided = leaning.decision(of_named)
     assert decided["named"] == rarest and rarest in decided["prediction_set"]
     assert decided["prediction_set"][0] == "nv"
+    # And whatever is probable is not ruled out, however easily a model tells it.
+    probabilities = np.full(7, 0.01)
+    probabilities[[0, 4, 5]] = 0.12, 0.44, 0.40
+    decided = leaning.decision(probabilities)
+    assert {"akiec", "mel", "nv"} <= set(decided["prediction_set"])
 
 
 def test_a_card_without_a_lean_names_the_most_probable(predictor, lesion):

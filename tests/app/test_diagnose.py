@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dermsa.datasets.synthetic import draw_lesion
 from dermsa.evaluation import elsewhere, record
 from dermsa.inference import store
 from dermsa.inference.ensemble import EnsemblePredictor, open_predictor
@@ -18,6 +20,7 @@ from dermsa.inference.predictor import Predictor
 from dermsa.patient import Patient
 from dermsa.plots import percent, signed
 from dermsa.taxonomy import HAM10000_CLASSES, NAMES, in_sentence
+from ui.inputs import MOST_PHOTOS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,7 +89,7 @@ def test_numbers_are_those_of_the_model(page, lesion):
     assert page.metric[0].value == percent(diagnosis.malignancy)
     said = " ".join(box.value for box in [*page.warning, *page.info])
     assert ("Refer." in said) == diagnosis.triage.refer
-    assert ("No referral by this threshold" in said) != diagnosis.triage.refer
+    assert ("**Refer.**" in said) == diagnosis.triage.refer
 
 
 def test_test_figures_and_model_are_named(page, lesion):
@@ -96,7 +99,8 @@ def test_test_figures_and_model_are_named(page, lesion):
     assert store.default_model() in text and open_predictor().model.sha256[:12] in text
     point = open_predictor().operating_point
     assert percent(point["sensitivity"]["value"]) in text
-    assert f"n = {point['specificity']['n']:,}" in text
+    specificity = point["specificity"]
+    assert f"{specificity['n']:,} photos of {specificity['n_lesions']:,} lesions" in text
     overall, by_class = (t.value for t in page.table if "On test lesions" in t.value.columns)
     assert f"{card['metrics']['macro_recall']['value']:.3f}" in list(overall["Value"])
     assert "ROC AUC, melanoma" in list(overall["On test lesions"])
@@ -109,7 +113,7 @@ def test_what_it_does_on_photos_of_another_source_is_told(page, lesion):
     point = foreign.at(open_predictor().operating_point["target_sensitivity"])
     (told,) = (each.value for each in page.markdown if "another source" in each.value)
     assert foreign.title in told and percent(point.sensitivity.value) in told
-    assert f"n = {point.specificity.n:,}" in told
+    assert f"{point.specificity.n:,} photos)" in told
     heading = f"On {foreign.whose}"
     (table,) = (t.value for t in page.table if heading in t.value.columns)
     assert list(table[heading])[0] == "Accuracy" and "ROC AUC, melanoma" in list(table[heading])
@@ -285,6 +289,59 @@ def test_start_over_forgets_everything(page):
     assert widget(page, "text_input", "age").value == ""
     assert widget(page, "selectbox", "sex").value == "unknown"
     assert "Diagnosis" not in headings(page)
+    assert "answer" not in page.session_state
+
+
+def test_starting_over_leaves_other_pages_alone(page):
+    page.session_state["train-values"] = {"epochs": 3}
+    page.session_state["answers"] = {"photo": "of the Compare page"}
+    choose_sample(page, "Melanoma (drawing)")
+    next(button for button in page.button if button.label == "Start over").click().run()
+    assert page.session_state["train-values"] == {"epochs": 3}
+    assert "answers" not in page.session_state
+
+
+def test_the_patient_of_a_sample_is_not_that_of_a_photo_of_ones_own(page, lesion):
+    choose_sample(page, "Melanoma (drawing)")
+    assert widget(page, "text_input", "age").value
+    widget(page, "segmented_control", "source").set_value("upload").run()
+    upload(page, ("lesion.jpg", lesion))
+    assert widget(page, "text_input", "age").value == ""
+    assert page.session_state.answer.diagnosis.patient == Patient()
+    # Nor is the patient of a photo of one's own forgotten by a look at the samples.
+    widget(page, "text_input", "age").set_value("44").run()
+    widget(page, "segmented_control", "source").set_value("sample").run()
+    widget(page, "segmented_control", "source").set_value("upload").run()
+    assert widget(page, "text_input", "age").value == "44"
+
+
+def test_a_photo_taken_away_is_forgotten(page, lesion):
+    upload(page, ("lesion.jpg", lesion))
+    assert "answer" in page.session_state
+    page.file_uploader[0].set_value([]).run()
+    assert "answer" not in page.session_state and "question" not in page.session_state
+
+
+def test_a_photo_that_cannot_be_judged_gets_no_reassurance(page):
+    night = cv2.imencode(".png", np.full((450, 600, 3), 5, np.uint8))[1].tobytes()
+    upload(page, ("night.png", night))
+    answer = page.session_state.answer.diagnosis
+    assert not answer.reliable and not answer.to_dict()["reliable"]
+    said = [each.value for each in (*page.info, *page.warning)]
+    assert not any("No referral" in each for each in said)
+    assert answer.triage.refer or any("No verdict" in each for each in said)
+
+
+def test_what_the_model_did_not_see_is_told(page):
+    rgb = draw_lesion("nv", 1, (450, 900))[0]
+    upload(page, ("wide.png", cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()))
+    assert any("its ends are left out" in each.value for each in page.warning)
+    assert any(f"The model saw its middle {percent(2 / 3)}" in each.value for each in page.caption)
+
+
+def test_a_folder_full_of_photos_is_refused_before_it_is_looked_at(page, lesion):
+    upload(page, *((f"{k}.jpg", lesion) for k in range(MOST_PHOTOS + 1)))
+    assert any("11 photos" in each for each in errors(page))
     assert "answer" not in page.session_state
 
 
