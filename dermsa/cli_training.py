@@ -159,7 +159,7 @@ def _of_their_kind(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from dermsa.training import runs
+    from dermsa.training import devices, runs
 
     if options.resume:
         _refuse_changes(options)
@@ -169,7 +169,9 @@ def _train(options: argparse.Namespace) -> None:
         from dermsa.datasets import registry
 
         config = _configuration(options)
-        registry.read(config.dataset, options.data)  # refuse before a run folder is made
+        # Refuse before a run folder is made.
+        registry.read(config.dataset, options.data)
+        devices.resolve(config.device)
         run = runs.create_run(config, options.title, options.tag)
     if options.detach:
         _enqueue([run], options)
@@ -196,6 +198,9 @@ def _refuse_changes(options: argparse.Namespace) -> None:
 def _train_here(run, options: argparse.Namespace) -> None:
     import logging
 
+    from dermsa.training import devices
+
+    os.environ.update(devices.environment(devices.of_run(run)))  # before anything imports Keras
     from dermsa.training import trainer
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")

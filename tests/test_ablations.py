@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -168,6 +169,15 @@ def test_runs_become_rows_with_a_second_one_for_unknown_patients(
     assert rows[REFERENCE]["macro_auc"] == pytest.approx(best["macro_auc"], abs=1e-5)
     assert rows[REFERENCE]["chosen_epoch"] == best["epoch"] and rows[REFERENCE]["seed"] == 3
     assert pd.read_csv(out)["variant"].to_list() == [REFERENCE, UNKNOWN]
+
+    # A run that repeats it takes its place, and is no second one of the same seed.
+    again = made.folder.with_name("29990101-000000-again")
+    shutil.copytree(made.folder, again)
+    assert main(["ablations", "--data", str(synthetic_data), "--json"]) == 0
+    repeated = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in repeated] == [REFERENCE, UNKNOWN]
+    assert {row["run"] for row in repeated} == {again.name}
+    shutil.rmtree(again)
 
     # The second row is what the weights say of the same photos without the patients.
     classifier = build_classifier(made.config().classifier)

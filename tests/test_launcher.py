@@ -7,14 +7,13 @@ import sys
 import time
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import tiny
 
 from dermsa.training import devices, launcher, runs
 from dermsa.training.config import TrainingConfig
 from dermsa.training.devices import DeviceError
-from dermsa.training.runs import RunError, create_run
+from dermsa.training.runs import RunError, create_run, started_at
 from dermsa.training.trainer import train
 
 CONFIG = TrainingConfig(device="cpu")
@@ -120,12 +119,36 @@ def test_a_device_that_is_not_there_is_refused(asleep):
     assert run.state == "new"
 
 
+def test_where_one_device_is_not_there_nothing_is_queued(asleep):
+    both = [create_run(TrainingConfig(device=name), name) for name in ("cpu", "gpu:7")]
+    with pytest.raises(DeviceError):
+        launcher.enqueue(both)
+    assert [run.state for run in both] == ["new", "new"]
+
+
+def test_a_run_that_is_being_exported_does_not_train_on(asleep, monkeypatch):
+    run = create_run(TrainingConfig())
+    monkeypatch.setattr(launcher, "export_of", lambda _: launcher.Export("mine", "running", ""))
+    with pytest.raises(RunError, match="being exported as mine"):
+        launcher.enqueue(run)
+    assert run.state == "new"
+
+
+def test_a_backend_without_cuda_is_not_taken_for_a_gpu():
+    devices.check_seen("cpu")
+    with pytest.raises(DeviceError, match="gpu:0.*sees no GPU.*--device cpu"):
+        devices.check_seen("gpu:0")
+
+
 def test_gpus_share_what_is_for_any_device(monkeypatch, asleep, made):
     monkeypatch.setattr(devices, "devices", lambda: ("gpu:0", "gpu:1", "cpu"))
     anywhere = [create_run(TrainingConfig(), str(i)) for i in range(4)]
     launcher.enqueue(anywhere)
     assert [run.status()["device"] for run in anywhere] == ["gpu:0", "gpu:1", "gpu:0", "gpu:1"]
-    assert devices.environment("gpu:1")["CUDA_VISIBLE_DEVICES"] == "1"
+    assert devices.environment("gpu:1") == {
+        "CUDA_VISIBLE_DEVICES": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
     assert devices.environment("cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
@@ -219,7 +242,7 @@ def test_a_device_in_use_is_refused_in_a_sentence(made):
 def training(made):
     """A run, and a process that seems to train it."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(process.pid).create_time()
+    started = started_at(process.pid)
     made[0].update(state="running", pid=process.pid, pid_started=started)
     yield made[0], process
     process.kill()

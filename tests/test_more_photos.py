@@ -1,5 +1,7 @@
 """Photos of another data set that train, too: which ones, under which names, and where not."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +57,19 @@ def test_a_half_and_the_rest_are_all_photos_once_and_neighbours_stay_together(
         for name in ("isic2017-half", "isic2017-rest")
     ]
     assert counted == [6, 6]
+
+
+def test_no_lesion_of_the_half_is_in_the_rest(both_sources, own, monkeypatch, tmp_path):
+    monkeypatch.setattr(more_photos, "TOGETHER", 2)
+    root = tmp_path / "data"
+    shutil.copytree(both_sources, root)
+    photos = root / "isic2017" / "ISIC-2017_Training_Data"
+    shutil.copy(photos / "SYN_0000001.jpg", photos / "SYN_0000003.jpg")
+    half, rest = (
+        set(more_photos.read(f"isic2017-{part}", own, root).table["image_id"])
+        for part in ("half", "rest")
+    )
+    assert "SYN_0000001" in half and "SYN_0000003" not in rest and len(rest) == 5
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training import overview, runs
 from dermsa.training.config import TrainingConfig
-from dermsa.training.runs import Run, RunError, create_run
+from dermsa.training.runs import Run, RunError, create_run, started_at
 
 CONFIG = TrainingConfig(ClassifierConfig("MobileNetV3Small", input_size=(64, 96)), epochs=3)
 
@@ -39,7 +39,15 @@ def other_process():
 
 
 def claimed_by(run, process, state="running"):
-    run.update(state=state, pid=process.pid, pid_started=process.create_time(), error=None)
+    run.update(state=state, pid=process.pid, pid_started=started_at(process.pid), error=None)
+
+
+def test_a_process_stays_the_same_when_the_clock_is_put_right(monkeypatch):
+    started, created, booted = started_at(os.getpid()), psutil.Process.create_time, psutil.boot_time
+    assert runs.is_alive(os.getpid(), started) and not runs.is_alive(os.getpid(), started - 5)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 1)
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted() + 1)
+    assert runs.is_alive(os.getpid(), started)
 
 
 # --- making and finding -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dermsa.evaluation.metrics import (
 )
 from dermsa.evaluation.statistics import (
     Interval,
+    _bootstrap_p_value,
     bootstrap_interval,
     bootstrap_report,
     check_same_cases,
@@ -266,6 +267,13 @@ def test_paired_bootstrap_finds_a_difference_and_no_difference():
     same = paired_bootstrap(macro_recall, weak, weak, samples=100)
     assert (same.difference.value, same.p_value) == (0, 1)
     assert np.isnan([same.difference.low, same.difference.high]).all()
+
+
+def test_a_tie_is_one_also_where_one_side_was_kept_in_single_precision():
+    drawn = np.round(np.random.default_rng(0).normal(0.01, 0.01, 2000), 2)
+    rounded = drawn + np.random.default_rng(1).normal(0, 3e-8, 2000)
+    assert (drawn == 0).mean() > 0.1
+    assert _bootstrap_p_value(rounded) == _bootstrap_p_value(drawn)
 
 
 def test_paired_bootstrap_is_symmetric():

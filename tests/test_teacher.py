@@ -15,6 +15,7 @@ from dermsa.inference import store
 from dermsa.inference.ensemble import open_predictor
 from dermsa.training import runs, teacher
 from dermsa.training.examples import split_rows
+from dermsa.training.export import _more
 from dermsa.training.runs import RunError, create_run
 from dermsa.training.trainer import train
 
@@ -52,6 +53,17 @@ def test_the_target_is_the_label_and_the_teachers_answer(synthetic_dataset, monk
     )
     others = np.setdiff1d(np.arange(len(targets)), rows)
     assert not targets[others].any() and told[0] == 0
+
+
+def test_what_trained_the_teacher_is_told_of_its_pupil(synthetic_dataset, monkeypatch, tmp_path):
+    shutil.copytree(store.weights_folder() / "master", tmp_path / "master")
+    path = tmp_path / "master" / store.CARD
+    card = json.loads(path.read_text())
+    card["data"]["more"] = {"isic2017": {"images": 7, "by_class": {}}}
+    path.write_text(json.dumps(card))
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    config = config_of(teacher="master")
+    assert _more(config, synthetic_dataset, None) == (card["data"]["more"], [])
 
 
 def test_a_run_learns_from_it_and_goes_on_without_it(synthetic_data, monkeypatch, tmp_path):

@@ -55,7 +55,8 @@ def read(
     """The photos of a data set that show no lesion of another, under the other's diagnoses.
 
     All photos are compared once (a minute for those of ISIC 2017 and HAM10000); what was found is
-    kept in the cache folder until a file changes.
+    kept in the cache folder until a file changes. Of "isic2017-rest" those are left out, too, that
+    show a lesion of "isic2017-half".
 
     Args:
         name: A key of `MORE_PHOTOS`, not "none", or of `ELSEWHERE`.
@@ -68,8 +69,12 @@ def read(
     """
     other = registry.read(source(name), root)
     seen = _of_the_same_lesions(other, dataset, report)
-    taken = _taken(name, other) & ~other.table["image_id"].isin(seen)
-    return _renamed(other, dataset).subset(taken)
+    found = other.subset(_taken(name, other) & ~other.table["image_id"].isin(seen))
+    if name == f"{source(name)}-rest":  # it tells what the half gave: no lesion may be in both
+        half = other.subset(_taken(f"{source(name)}-half", other))
+        seen = _of_the_same_lesions(found, half, report)
+        found = found.subset(~found.table["image_id"].isin(seen))
+    return _renamed(found, dataset)
 
 
 def listed(name: str, dataset: Dataset, root: str | os.PathLike | None = None) -> Dataset:
@@ -118,7 +123,7 @@ def joined(dataset: Dataset, more: Dataset) -> Dataset:
 def _of_the_same_lesions(
     other: Dataset, dataset: Dataset, report: Callable[[float], None]
 ) -> list[str]:
-    """The image ids of `other` that show a lesion of `dataset`."""
+    """The image ids of `other` that show a lesion of `dataset`, which has other photos."""
     about = f"{other.name}-{cache.fingerprint(other)}-{cache.fingerprint(dataset)}"
     kept = cache.cache_folder() / f"same-lesions-{about}.json"
     if kept.exists():

@@ -651,7 +651,8 @@ def _bootstrap_p_value(differences: np.ndarray) -> float:
     defined = differences[np.isfinite(differences)]
     if len(defined) * 2 < len(differences):
         return math.nan
-    smaller = min((defined <= 0).sum(), (defined >= 0).sum())
+    # A tie counts for both sides, also where one model's samples were kept in single precision.
+    smaller = min((defined <= NO_WIDTH).sum(), (defined >= -NO_WIDTH).sum())
     return min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
 
 

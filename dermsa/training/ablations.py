@@ -201,7 +201,8 @@ def variant_of(run: Run) -> str | None:
 def results(runs: Iterable[Run], data: Path | None = None) -> pd.DataFrame:
     """A row for every finished run of an ablation: variant, seed, length and `FIGURES`.
 
-    A reference run gives a second row, of its answers where nothing is known of the patients.
+    Of runs that repeat each other the last one counts: the same seed says nothing new. A reference
+    run gives a second row, of its answers where nothing is known of the patients.
 
     Args:
         data: The folder of the data sets; None for `data_root()`.
@@ -225,8 +226,9 @@ def results(runs: Iterable[Run], data: Path | None = None) -> pd.DataFrame:
         rows.append({"variant": variant, **about, **best[list(FIGURES)]})
         if variant == REFERENCE:
             rows.append({"variant": UNKNOWN, **about, **without_patients(run, data)})
-    table = pd.DataFrame(rows, columns=COLUMNS).round(5)
-    return table.sort_values(["variant", "seed"], ignore_index=True)
+    table = pd.DataFrame(rows, columns=COLUMNS).round(5).sort_values(["variant", "seed", "run"])
+    same = ["variant", "seed", "pixels", "epochs", "images"]
+    return table.drop_duplicates(same, keep="last", ignore_index=True)
 
 
 @dataclass(frozen=True)

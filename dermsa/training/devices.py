@@ -7,10 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from dermsa.files import runs_folder
+
+if TYPE_CHECKING:
+    from dermsa.training.runs import Run
 
 ALL = "all"  # GPUs, as one device
 LOCKS = ".locks"
@@ -59,11 +63,69 @@ def resolve(wanted: str, waiting: Mapping[str, int] = {}) -> str:
     return wanted
 
 
+def of_run(run: Run) -> str:
+    """The device of a run that is about to train: the queue's choice, else its configuration's.
+
+    Raises:
+        DeviceError: It is not on this machine.
+    """
+    status = run.status()
+    launched = status["state"] == "preparing"
+    return status["device"] if launched else resolve(run.config().device)
+
+
 def environment(device: str) -> dict[str, str]:
-    """Environment variables that let a process see this device alone."""
+    """Environment variables that let a process see this device alone; set before Keras is
+    imported, whose backends look once."""
     if device == "cpu":
         return {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(d.removeprefix("gpu:") for d in _members(device))}
+    numbers = ",".join(d.removeprefix("gpu:") for d in _members(device))
+    # CUDA counts the fastest card first, NVIDIA's driver by their slots, unless told to.
+    return {"CUDA_VISIBLE_DEVICES": numbers, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def check_seen(device: str) -> None:
+    """Whether Keras computes on the GPU that a run was given: without CUDA's libraries it would
+    quietly take the CPU.
+
+    Raises:
+        DeviceError: It does not.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if device != "cpu" and not GPUS_OF[backend]():
+        raise DeviceError(
+            f"This machine has the device {device}, but Keras's backend {backend} sees no GPU: it "
+            f"was installed without CUDA. Install it anew ({WITH_CUDA[backend]}), or train on the "
+            "processor (--device cpu)."
+        )
+
+
+def _of_tensorflow() -> int:
+    import tensorflow
+
+    return len(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _of_jax() -> int:
+    import jax
+
+    return sum(device.platform == "gpu" for device in jax.devices())
+
+
+def _of_torch() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+GPUS_OF = {"tensorflow": _of_tensorflow, "jax": _of_jax, "torch": _of_torch}
+WITH_CUDA = {
+    "tensorflow": "pip install 'tensorflow[and-cuda]'",
+    "jax": "pip install 'jax[cuda12]'",
+    "torch": "see pytorch.org",
+}
 
 
 def _members(device: str) -> tuple[str, ...]:

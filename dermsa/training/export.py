@@ -103,6 +103,7 @@ def export(
     check_views(views, config.classifier.input_size)
     log.info("Converting to ONNX.")
     classifier = build_classifier(config.classifier)
+    weights = sha256_of(run.best_weights.read_bytes())
     classifier.load_weights(run.best_weights)
     onnx = with_weights_as(to_onnx(classifier), weight_format)
 
@@ -130,6 +131,8 @@ def export(
         lean=_in_order(measured.settings["lean"]),
         form=form,
     )
+    if evaluation.served[record.RUN_WEIGHTS] != weights:
+        raise RunError(f"The run {run.id} went on during its export: export it again when it ends.")
     record.save(evaluation, run.folder)
 
     card = {
@@ -458,15 +461,18 @@ def protocol_entry(dataset: Dataset, split: splits.Split) -> dict:
 def _more(
     config: TrainingConfig, dataset: Dataset, data: Path | None
 ) -> tuple[dict[str, dict], list[str]]:
-    """The photos of other data sets that trained, too, here or where the training started from,
-    and what of that cannot be told any more, in sentences."""
+    """The photos of other data sets that trained, too, here, where the training started from or
+    its teacher, and what of that cannot be told any more, in sentences."""
     found, unknown = {}, []
     start = config.start_from
-    if start and store.named(start) in store.model_names():
-        found = dict(store.read_card(start)["data"].get("more", {}))
-    elif start:
+    # What taught has handed on what it learnt; a teacher that is gone could not be resumed from.
+    for model in (config.teacher, start):
+        if model and store.named(model) in store.model_names():
+            found |= store.read_card(model)["data"].get("more", {})
+    if start and store.named(start) not in store.model_names():
         try:
-            found, unknown = _more(find_run(start).config(), dataset, data)
+            of_start, unknown = _more(find_run(start).config(), dataset, data)
+            found |= of_start
         except RunError:
             unknown = [
                 f"It went on from {start}, which is not there any more: whether photos of other "

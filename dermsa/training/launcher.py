@@ -26,13 +26,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from filelock import Timeout
 
 from dermsa.datasets.dataset import data_root
 from dermsa.files import write_atomically
 from dermsa.training import devices
-from dermsa.training.runs import ACTIVE, Run, RunError, all_runs, is_alive
+from dermsa.training.runs import ACTIVE, Run, RunError, all_runs, is_alive, started_at
 
 ROOT = Path(__file__).resolve().parents[2]
 CAN_START = ("new", "stopped", "failed", "lost")
@@ -51,8 +50,8 @@ def enqueue(runs: Run | Iterable[Run], data: Path | None = None) -> None:
         data: Folder of the data sets; None for `data_root()`.
 
     Raises:
-        RunError: One of them is done, waits or trains already. None is queued then.
-        DeviceError: Its device is not on this machine.
+        RunError: One of them is done, waits, trains or is being exported. None is queued then.
+        DeviceError: Its device is not on this machine. Likewise.
     """
     runs = [runs] if isinstance(runs, Run) else list(runs)
     folder = data or data_root()
@@ -61,12 +60,21 @@ def enqueue(runs: Run | Iterable[Run], data: Path | None = None) -> None:
         for run in runs:
             if run.state not in CAN_START:
                 raise RunError(_cannot_start(run))
+            if (under_way := export_of(run)) and under_way.state == "running":
+                raise RunError(
+                    f"The run {run.id} is being exported as {under_way.name}: wait until that is "
+                    "done."
+                )
+        load = Counter(each.status()["device"] for each in all_runs() if each.state in BUSY)
+        places = []
         for run in runs:
-            load = Counter(each.status()["device"] for each in all_runs() if each.state in BUSY)
+            places.append(devices.resolve(run.about()["config"].get("device", "auto"), load))
+            load[places[-1]] += 1
+        for run, device in zip(runs, places, strict=True):
             run.update(
                 state="queued",
                 rank=max([each.status()["rank"] for each in waiting()], default=0) + 1,
-                device=devices.resolve(run.about()["config"].get("device", "auto"), load),
+                device=device,
                 data=str(folder) if folder else None,
                 environment=settings,
                 error=None,
@@ -205,7 +213,7 @@ def _start(run: Run, device: str) -> subprocess.Popen | None:
             run.update(
                 state="preparing",
                 pid=process.pid,
-                pid_started=psutil.Process(process.pid).create_time(),
+                pid_started=started_at(process.pid),
             )
     return process
 
@@ -268,7 +276,7 @@ def start_export(run: Run, name: str, role: str | None = None, views: int | None
     about = {
         "name": name,
         "pid": process.pid,
-        "pid_started": psutil.Process(process.pid).create_time(),
+        "pid_started": started_at(process.pid),
     }
     write_atomically(run.folder / "export.json", json.dumps(about).encode())
     threading.Thread(target=process.wait, daemon=True).start()

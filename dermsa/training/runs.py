@@ -135,13 +135,13 @@ class Run:
         Raises:
             RunError: Another living process trains this run.
         """
-        status, process = self.status(), psutil.Process()
-        if status["state"] in ACTIVE and status["pid"] != process.pid:
+        status, pid = self.status(), os.getpid()
+        if status["state"] in ACTIVE and status["pid"] != pid:
             raise RunError(f"The run {self.id} is being trained by process {status['pid']}.")
         self.update(
             state="preparing",
-            pid=process.pid,
-            pid_started=process.create_time(),
+            pid=pid,
+            pid_started=started_at(pid),
             device=device,
             error=None,
         )
@@ -350,12 +350,23 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
+def started_at(pid: int) -> float:
+    """When a process started, in seconds since this machine did.
+
+    Not by the clock, whose corrections would make a living process another one.
+    """
+    return psutil.Process(pid).create_time() - psutil.boot_time()
+
+
 def is_alive(pid: int, started: float) -> bool:
-    """Whether the process lives and is still the same one (ids are used again)."""
+    """Whether the process lives and is still the same one (ids are used again).
+
+    Args:
+        started: From `started_at`.
+    """
     try:
-        process = psutil.Process(pid)
-        ended = process.status() == psutil.STATUS_ZOMBIE  # only its parent has not looked yet
-        return not ended and abs(process.create_time() - started) < 1
+        ended = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # its parent did not look yet
+        return not ended and abs(started_at(pid) - started) < 1
     except psutil.Error:
         return False
 

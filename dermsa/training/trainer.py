@@ -65,11 +65,10 @@ def train(run: Run, data: Path | None = None, wait: bool = False) -> None:
         DeviceError: It is not there, or busy.
         DatasetError, RunError, Diverged: The status has the same in one sentence.
     """
-    status = run.status()  # of a run from the queue it names the device already
-    launched = status["state"] == "preparing"
-    device = status["device"] if launched else devices.resolve(run.config().device)
+    device = devices.of_run(run)
     os.environ.update(devices.environment(device))
     with devices.held(device, wait):
+        devices.check_seen(device)
         run.claim(device)
         run.update(machine=machine_of(device))
         _train_logged(run, data)

@@ -14,7 +14,7 @@ from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.taxonomy import HAM10000_CLASSES
 from dermsa.training import launcher, runs, shipped
 from dermsa.training.config import TrainingConfig
-from dermsa.training.runs import STATES, create_run
+from dermsa.training.runs import STATES, create_run, started_at
 
 EPOCHS = pd.DataFrame(
     {
@@ -40,7 +40,7 @@ def make_run(title="a run", state="finished", config=None, **status):
     run = create_run(config or TrainingConfig(), title, tags=("tagged",))
     if state in (*runs.ACTIVE, "queued", "failed", "lost", "finished", "stopped"):
         process = psutil.Process(os.getpid())
-        alive = {"pid": process.pid, "pid_started": process.create_time()}
+        alive = {"pid": process.pid, "pid_started": started_at(process.pid)}
         gone = {"pid": process.pid, "pid_started": 0.0}
         owner = gone if state == "lost" else alive
         run.update(
