@@ -17,10 +17,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from dermsa import images, plots
 from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.attention_quality import AttentionQuality
+from dermsa.evaluation.calibration import NEVER_RULED_OUT
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.statistics import Interval
 from dermsa.inference import store
-from dermsa.inference.answering import NEVER_RULED_OUT
 from dermsa.inference.diagnosis import Diagnosis, MeasuredRate, PhotoExplanation
 from dermsa.inference.ensemble import AnyPredictor
 from dermsa.inference.explanation import evidence_at_image_size

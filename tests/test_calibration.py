@@ -12,6 +12,7 @@ from dermsa.evaluation.calibration import (
     fit_calibration,
     fit_temperature,
     malignancy_threshold,
+    not_ruled_out,
     prediction_set,
     softmax,
 )
@@ -188,6 +189,19 @@ def test_a_class_without_cases_is_in_every_set():
     probabilities = softmax(logits)
     quantile = conformal_quantile(probabilities[truth != 2], truth[truth != 2])
     assert prediction_set(probabilities, quantile)[:, 2].all()
+
+
+def test_what_is_probable_or_named_is_not_ruled_out():
+    said = np.array([[0.50, 0.12, 0.09, 0.29], [0.97, 0.01, 0.01, 0.01]])
+    quantiles = np.array([0.9, 0.05, 0.05, 0.05])  # by them alone, the first or none
+    assert not_ruled_out(said, quantiles).tolist() == [
+        [True, True, False, True],
+        [True, False, False, False],
+    ]
+    # The last one is named of both: 0.29 * 4 is more than 0.5, and 0.01 * 400 more than 0.97.
+    for lean, row in (([1, 1, 1, 4], 0), ([1, 1, 1, 400], 1)):
+        assert not_ruled_out(said, quantiles, np.array(lean))[row, 3]
+    assert not not_ruled_out(said, quantiles, np.ones(4))[1, 3]
 
 
 def test_no_set_is_empty():

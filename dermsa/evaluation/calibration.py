@@ -6,7 +6,7 @@ Fit on validation data, then carried in the model's card and applied while servi
     probabilities = softmax(logits, temperature, lean)
     threshold = malignancy_threshold(malignancy, is_malignant)    # refer if p >= threshold
     quantiles = conformal_quantile(probabilities, truth)          # one number per class
-    possible = prediction_set(probabilities, quantiles)
+    possible = not_ruled_out(probabilities, quantiles, lean)
 
 Importing this module loads numpy only, because serving needs it: scipy is loaded by the fit.
 """
@@ -20,6 +20,13 @@ import numpy as np
 TEMPERATURE_RANGE = (0.05, 20.0)
 STRENGTH_RANGE = (0.0, 2.0)
 SUM_TOLERANCE = 1e-3
+
+NEVER_RULED_OUT = 0.1
+"""From this probability on, no diagnosis is ruled out.
+
+The conformal quantiles are one per diagnosis, so that each one's own lesions are covered: where a
+nevus is easily told, it leaves the set below 0.69 (MobileNetEnsemble-3). Of that model's test
+photos 14 % had a diagnosis of at least 0.1 left out, a fifth of these the right one."""
 
 
 def softmax(
@@ -224,6 +231,24 @@ def prediction_set(probabilities: np.ndarray, quantile: np.ndarray | float) -> n
         )
     most_probable = probabilities.argmax(axis=-1)[..., None] == np.arange(c)
     return (1 - probabilities <= quantile) | most_probable
+
+
+def not_ruled_out(
+    probabilities: np.ndarray, quantile: np.ndarray | float, lean: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """What a doctor is told cannot be ruled out: the prediction set, what is named, and whatever
+    has a probability of at least `NEVER_RULED_OUT`. That can only raise the coverage.
+
+    Args:
+        probabilities, quantile: As of `prediction_set`.
+        lean: float (c,): the diagnosis with the largest `probability * lean` is named.
+
+    Returns:
+        bool (..., c).
+    """
+    possible = prediction_set(probabilities, quantile)
+    named = (probabilities * lean).argmax(axis=-1)[..., None] == np.arange(probabilities.shape[-1])
+    return possible | named | (probabilities >= NEVER_RULED_OUT)
 
 
 def _upper_quantile(scores: np.ndarray, coverage: float) -> float:

@@ -71,16 +71,17 @@ def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
 
 
 def on_another_source(found: Mapping[str, Elsewhere]) -> str:
-    """What models do on photos of a source that none of them has seen.
+    """What models do on photos of another source, none of which they have seen.
 
     Args:
         found: By model.
     """
-    rows = [["Model", "Melanoma AUC", "Accuracy", "Sensitivity", "Specificity"]]
+    rows = [["Model", "Photos", "Melanoma AUC", "Accuracy", "Sensitivity", "Specificity"]]
     for name, of in found.items():
         point = of.at(DEFAULT_SENSITIVITY)
         figures = (of.roc_auc["mel"], of.accuracy, point.sensitivity, point.specificity)
-        rows.append([name, *(figure.words for figure in figures)])
+        photos = f"{of.images:,}" + (f", {of.trained:,} others trained it" if of.trained else "")
+        rows.append([name, photos, *(figure.words for figure in figures)])
     return _table(rows)
 
 

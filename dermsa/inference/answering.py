@@ -6,16 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dermsa.evaluation.calibration import prediction_set
+from dermsa.evaluation.calibration import not_ruled_out
 from dermsa.inference import store
 from dermsa.inference.diagnosis import MeasuredRate, Novelty, Triage
-
-NEVER_RULED_OUT = 0.1
-"""From this probability on, no diagnosis is ruled out.
-
-The conformal quantiles are one per diagnosis, so that each one's own lesions are covered: where a
-nevus is easily told, it leaves the set below 0.69 (MobileNetEnsemble-3). Of that model's test
-photos 14 % had a diagnosis of at least 0.1 left out, a fifth of these the right one."""
 
 
 class Answering:
@@ -66,10 +59,7 @@ class Answering:
     def decision(self, probabilities: np.ndarray) -> dict:
         """The fields of a `Diagnosis` that its probabilities `(classes,)` decide."""
         malignancy = self.malignancy(probabilities) if self.malignant.any() else None
-        possible = prediction_set(probabilities, self.quantiles)
-        # Neither what is named nor what is probable is ruled out; that can only raise coverage.
-        possible |= np.array(self.classes) == self.named(probabilities)
-        possible |= probabilities >= NEVER_RULED_OUT
+        possible = not_ruled_out(probabilities, self.quantiles, self.lean)
         return {
             "probabilities": probabilities,
             "named": self.named(probabilities),

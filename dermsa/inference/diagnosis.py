@@ -148,9 +148,8 @@ class Diagnosis:
         malignancy: Sum of the probabilities of the malignant classes; None where the model
             knows none.
         triage: Whether to refer; None likewise.
-        prediction_set: Codes that cannot be ruled out, most probable first: the conformal set at
-            the stated coverage, what is named, and whatever is at least as probable as
-            `answering.NEVER_RULED_OUT`.
+        prediction_set: Codes that cannot be ruled out, see `calibration.not_ruled_out`, most
+            probable first.
         coverage: Coverage the set was calibrated for, 0 to 1.
         logits: float64 `(classes,)`.
         bias: float64 `(classes,)`.

@@ -398,7 +398,7 @@ def results_of(
     test = predictions_of(dataset, rows["test"], test_probabilities, lean)
     unknown = predictions_of(dataset, rows["test"], unknown_patient_probabilities, lean)
     quantiles = _in_order(settings["conformal"]["quantiles"])
-    sets = calibration.prediction_set(test.probabilities, quantiles)
+    sets = calibration.not_ruled_out(test.probabilities, quantiles, lean)
     measured = report.measure(test)
     return {
         "metrics": measured["overall"],
