@@ -234,6 +234,8 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
             "so named."
         )
     possible = ", ".join(NAMES[code] for code in diagnosis.prediction_set)
+    if not diagnosis.reliable:
+        possible = f"any diagnosis, since {not_to_be_judged(diagnosis)}"
     st.markdown(
         f"**Cannot be ruled out**: {possible}.",
         help=f"Chosen so that it holds the right diagnosis of {percent(diagnosis.coverage)} of the "
@@ -251,6 +253,13 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
             border="horizontal",
             hide_index=True,
         )
+
+
+def not_to_be_judged(diagnosis: Diagnosis) -> str:
+    """Of an answer that is not reliable."""
+    if len(diagnosis.photos) == 1:
+        return "the photo cannot be judged, for what is said above"
+    return "not every photo can be judged, for what is said above"
 
 
 def show_triage(diagnosis: Diagnosis) -> None:
@@ -277,9 +286,8 @@ def show_triage(diagnosis: Diagnosis) -> None:
         )
     elif not diagnosis.reliable:
         st.warning(
-            f"**No verdict.** The probability is below {percent(triage.threshold)}, but "
-            f"{'this photo' if len(diagnosis.photos) == 1 else 'not every photo'} can be judged, "
-            "for the reason above: it excludes nothing.",
+            f"**No verdict.** The probability is below {percent(triage.threshold)}, which excludes "
+            f"nothing: {not_to_be_judged(diagnosis)}.",
             icon=":material/error:",
         )
     else:
