@@ -156,6 +156,7 @@ def test_the_rest_of_a_source_is_asked_of_a_model_that_half_of_it_trained(
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
     found = assess_elsewhere(MODEL, "isic2017-rest", both_sources, samples=20, progress=False)
     assert found.images == 6 and "5 other photos of that source trained it." in found.sentence
+    assert "0 more that show a lesion of ham10000 or of isic2017-half are left" in found.sentence
     elsewhere.keep(found, samples=20)
     measured = elsewhere.read(MODEL)
     assert (measured.title, measured.images) == ("ISIC 2017 part 3", 6)

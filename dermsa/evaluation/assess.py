@@ -231,6 +231,8 @@ def assess_elsewhere(
     with tqdm(total=1.0, desc="Looking for lesions of both", disable=not progress) as bar:
         known = registry.read(own, data)
         photos = more_photos.read(other, known, data, lambda done: bar.update(done - bar.n))
+    half = f"{more_photos.source(other)}-half"
+    known_of = own if more_photos.overlap(other, half) else f"{own} or of {half}"
     left_out = len(more_photos.listed(other, known, data).table) - len(photos.table)
     rows = np.arange(len(photos.table))
     counts = more_photos.by_class(photos)
@@ -256,7 +258,7 @@ def assess_elsewhere(
         part=ALL,
         split_sha256="",
         sentence=f"{model.name} on {len(rows)} images of {other} ({found}), of which it has seen "
-        f"none; {left_out} more that show a lesion of {own} are left out. {renamed}"
+        f"none; {left_out} more that show a lesion of {known_of} are left out. {renamed}"
         "Intervals: 95 %, bootstrap over photos: which show the same lesion is not known.",
         leaked_share=0.0,
         leaked_lesions=0.0,
