@@ -128,7 +128,9 @@ def test_a_model_of_another_split_is_refused(served, monkeypatch):
 
 
 def test_another_classifier_and_an_ensemble_are_refused():
-    config = TrainingConfig(ClassifierConfig("MobileNetV2", input_size=SIZE), start_from="fast")
+    config = TrainingConfig(
+        ClassifierConfig("MobileNetV3Large", input_size=SIZE), start_from="fast"
+    )
     with pytest.raises(RunError, match="another classifier"):
         starting_classifier(create_run(config), config, None)
     config = TrainingConfig(ClassifierConfig("MobileNetV2", input_size=SIZE), start_from="accurate")
