@@ -307,7 +307,7 @@ def show_triage(diagnosis: Diagnosis) -> None:
         st.markdown(
             f":small[**On {measured.whose}**, it had a sensitivity of "
             f"{rate(point.sensitivity)} and a specificity of {rate(point.specificity)}. Those of "
-            "your own camera may be as foreign to it.]"
+            f"your own camera may be {'more' if measured.trained else 'as'} foreign to it.]"
         )
 
 

@@ -65,7 +65,8 @@ class Elsewhere:
     def whose(self) -> str:
         """The photos, in words that go on after "On"."""
         if self.trained:
-            return f"photos of {self.title} that it has not seen, as it has {self.trained:,} others"
+            others = f"{self.trained:,} others trained it"
+            return f"photos of {self.title} that it has not seen ({others})"
         return f"photos of another source, {self.title}, of which it has seen none"
 
     def at(self, target_sensitivity: float) -> Point | None:
