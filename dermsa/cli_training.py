@@ -164,10 +164,16 @@ def _train(options: argparse.Namespace) -> None:
     if options.resume:
         _refuse_changes(options)
         run = runs.find_run(options.resume)
-        os.environ["KERAS_BACKEND"] = run.backend  # before anything imports Keras
+        # Before anything imports Keras.
+        os.environ["KERAS_BACKEND"] = run.backend
+        if not options.detach:
+            os.environ.update(devices.environment(devices.of_run(run)))
     else:
         from dermsa.datasets import registry
 
+        if not options.detach:  # as far as the flags tell; a configuration needs Keras
+            wanted = vars(options).get("device", "auto")
+            os.environ.update(devices.environment(devices.resolve(wanted)))
         config = _configuration(options)
         # Refuse before a run folder is made.
         registry.read(config.dataset, options.data)
@@ -198,9 +204,6 @@ def _refuse_changes(options: argparse.Namespace) -> None:
 def _train_here(run, options: argparse.Namespace) -> None:
     import logging
 
-    from dermsa.training import devices
-
-    os.environ.update(devices.environment(devices.of_run(run)))  # before anything imports Keras
     from dermsa.training import trainer
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")

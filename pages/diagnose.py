@@ -30,6 +30,7 @@ from dermsa.taxonomy import MALIGNANT, NAMES, UNKNOWN, in_sentence
 from ui.frame import run_page
 from ui.inputs import Photo, ask_for_patient, ask_for_photos
 from ui.models import one_at_a_time, opened
+from ui.quality import show_findings
 
 TEST_FIGURES = ("macro_recall", "macro_roc_auc", "malignancy_roc_auc", "accuracy")
 CLASS_FIGURES = ("recall", "specificity", "roc_auc")
@@ -204,11 +205,7 @@ def show_doubts(diagnosis: Diagnosis, names: list[str]) -> None:
     """Why the answer may not be worth much, before the answer."""
     for name, photo in zip(names, diagnosis.photos, strict=True):
         prefix = f"{name}: " if len(names) > 1 else ""
-        for finding in photo.quality:
-            if finding.severity == "severe":
-                st.error(prefix + finding.sentence, icon=":material/error:")
-            else:
-                st.warning(prefix + finding.sentence, icon=":material/warning:")
+        show_findings(photo.quality, prefix)
         if photo.novelty and photo.novelty.unfamiliar:
             st.error(
                 f"{prefix}This photo is unlike those the model was trained on; do not rely on the "

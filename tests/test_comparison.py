@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from dermsa import comparison, comparison_sections
 from dermsa.comparison import Chosen
 from dermsa.evaluation import published
+from dermsa.inference.ensemble import open_predictor
 from dermsa.training.presets import PRESETS
 from tests.drawn_evaluations import drawn_evaluation
 from tests.drawn_weights import drawn_attention, drawn_cost
@@ -125,3 +127,15 @@ def test_the_report_has_every_view_that_was_measured():
     assert "McNemar over lesions" in text and "DeLong over lesions" in text
     found, _ = headings(plain)
     assert not any(heading.startswith(("What differs", "Attention")) for heading in found)
+
+
+def test_a_photo_that_cannot_be_judged_gets_no_verdict():
+    night = open_predictor("MobileNetV3Small-256").diagnose([np.full((450, 600, 3), 5, np.uint8)])
+    below = dataclasses.replace(night, triage=dataclasses.replace(night.triage, refer=False))
+    assert not below.reliable
+    assert comparison.answer_row("A", below)["Referral"].startswith("no verdict")
+    above = dataclasses.replace(night, triage=dataclasses.replace(night.triage, refer=True))
+    assert comparison.answer_row("A", above)["Referral"].startswith("refer")
+    photo = dataclasses.replace(below.photos[0], quality=(), novelty=None)
+    fine = dataclasses.replace(below, photos=(photo,))
+    assert comparison.answer_row("A", fine)["Referral"].startswith("none")

@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import keras
 import pytest
 import tiny
 
@@ -134,7 +135,12 @@ def test_a_run_that_is_being_exported_does_not_train_on(asleep, monkeypatch):
     assert run.state == "new"
 
 
-def test_a_backend_without_cuda_is_not_taken_for_a_gpu():
+def test_a_backend_without_cuda_is_not_taken_for_a_gpu(monkeypatch):
+    backend = keras.backend.backend()
+    assert devices.GPUS_OF[backend]() >= 0
+    monkeypatch.setitem(devices.GPUS_OF, backend, lambda: 1)
+    devices.check_seen("gpu:0")
+    monkeypatch.setitem(devices.GPUS_OF, backend, lambda: 0)
     devices.check_seen("cpu")
     with pytest.raises(DeviceError, match="gpu:0.*sees no GPU.*--device cpu"):
         devices.check_seen("gpu:0")

@@ -44,7 +44,10 @@ def claimed_by(run, process, state="running"):
 
 def test_a_process_stays_the_same_when_the_clock_is_put_right(monkeypatch):
     started, created, booted = started_at(os.getpid()), psutil.Process.create_time, psutil.boot_time
-    assert runs.is_alive(os.getpid(), started) and not runs.is_alive(os.getpid(), started - 5)
+    boot, seconds = started
+    assert runs.is_alive(os.getpid(), started)
+    assert not runs.is_alive(os.getpid(), [boot, seconds - 5])
+    assert not runs.is_alive(os.getpid(), ["another start of the machine", seconds])
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 1)
     monkeypatch.setattr(psutil, "boot_time", lambda: booted() + 1)
     assert runs.is_alive(os.getpid(), started)

@@ -64,6 +64,9 @@ def test_what_trained_the_teacher_is_told_of_its_pupil(synthetic_dataset, monkey
     monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
     config = config_of(teacher="master")
     assert _more(config, synthetic_dataset, None) == (card["data"]["more"], [])
+    shutil.rmtree(tmp_path / "master")
+    found, (unknown,) = _more(config, synthetic_dataset, None)
+    assert found == {} and "taught by master, which is not there any more" in unknown
 
 
 def test_a_run_learns_from_it_and_goes_on_without_it(synthetic_data, monkeypatch, tmp_path):

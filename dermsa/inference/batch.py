@@ -118,7 +118,7 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
             files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         else:
             files.append(path)
-    return files
+    return list(dict.fromkeys(files))  # once, however often it is named
 
 
 def image_id(name: str | os.PathLike) -> str:
@@ -137,7 +137,7 @@ def same_names(files: Iterable[Path]) -> str:
     found: dict[str, Path] = {}
     for path in files:
         other = found.setdefault(image_id(path), path)
-        if other is not path:
+        if other != path:
             return f"{other} and {path} have the same name: a table cannot tell which is meant."
     return ""
 

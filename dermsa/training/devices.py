@@ -71,7 +71,8 @@ def of_run(run: Run) -> str:
     """
     status = run.status()
     launched = status["state"] == "preparing"
-    return status["device"] if launched else resolve(run.config().device)
+    # Not of `run.config()`, which imports Keras.
+    return status["device"] if launched else resolve(run.about()["config"].get("device", "auto"))
 
 
 def environment(device: str) -> dict[str, str]:

@@ -465,7 +465,7 @@ def _more(
     its teacher, and what of that cannot be told any more, in sentences."""
     found, unknown = {}, []
     start = config.start_from
-    # What taught has handed on what it learnt; a teacher that is gone could not be resumed from.
+    # What taught has handed on what it learnt.
     for model in (config.teacher, start):
         if model and store.named(model) in store.model_names():
             found |= store.read_card(model)["data"].get("more", {})
@@ -478,6 +478,11 @@ def _more(
                 f"It went on from {start}, which is not there any more: whether photos of other "
                 "data sets trained that is not known."
             ]
+    if config.teacher and store.named(config.teacher) not in store.model_names():
+        unknown.append(
+            f"It was taught by {config.teacher}, which is not there any more: whether photos of "
+            "other data sets trained that is not known."
+        )
     if config.more_photos != "none":
         more = more_photos.read(config.more_photos, dataset, data)
         by_class = more_photos.by_class(more)

@@ -350,15 +350,19 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def started_at(pid: int) -> float:
-    """When a process started, in seconds since this machine did.
+def started_at(pid: int) -> list:
+    """When a process started: which start of this machine, and seconds since then.
 
     Not by the clock, whose corrections would make a living process another one.
     """
-    return psutil.Process(pid).create_time() - psutil.boot_time()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not on Linux
+        boot = ""
+    return [boot, psutil.Process(pid).create_time() - psutil.boot_time()]
 
 
-def is_alive(pid: int, started: float) -> bool:
+def is_alive(pid: int, started: list) -> bool:
     """Whether the process lives and is still the same one (ids are used again).
 
     Args:
@@ -366,8 +370,9 @@ def is_alive(pid: int, started: float) -> bool:
     """
     try:
         ended = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # its parent did not look yet
-        return not ended and abs(started_at(pid) - started) < 1
-    except psutil.Error:
+        (boot, seconds), (boot_then, seconds_then) = started_at(pid), started
+        return not ended and boot == boot_then and abs(seconds - seconds_then) < 1
+    except (psutil.Error, TypeError):  # an earlier version kept a number
         return False
 
 

@@ -88,8 +88,10 @@ def test_numbers_are_those_of_the_model(page, lesion):
     }
     assert page.metric[0].value == percent(diagnosis.malignancy)
     said = " ".join(box.value for box in [*page.warning, *page.info])
-    assert ("Refer." in said) == diagnosis.triage.refer
     assert ("**Refer.**" in said) == diagnosis.triage.refer
+    below = not diagnosis.triage.refer
+    assert ("No referral by this threshold" in said) == (below and diagnosis.reliable)
+    assert ("**No verdict.**" in said) == (below and not diagnosis.reliable)
 
 
 def test_test_figures_and_model_are_named(page, lesion):

@@ -12,6 +12,7 @@ from dermsa.comparison import answer_row, describe_answers
 from ui.compare.answers import answers_of, show_maps
 from ui.figures import show_figure
 from ui.inputs import ask_for_patient, ask_for_photos
+from ui.quality import show_findings
 
 
 def show_one_photo(served: Sequence[str]) -> None:
@@ -42,6 +43,7 @@ def show_photo(served: Sequence[str]) -> None:
         return
     if not diagnoses:
         return
+    show_findings(next(iter(diagnoses.values())).photos[0].quality)
     labels = comparison_report.labels(list(served))
     by_classes: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
     for name, diagnosis in diagnoses.items():
