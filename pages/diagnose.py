@@ -230,15 +230,16 @@ def show_probabilities(diagnosis: Diagnosis) -> None:
             "diagnoses more weight, so as to miss fewer of them. Its test figures are of diagnoses "
             "so named."
         )
-    possible = ", ".join(NAMES[code] for code in diagnosis.prediction_set)
-    if not diagnosis.reliable:
-        possible = f"any diagnosis, since {not_to_be_judged(diagnosis)}"
-    st.markdown(
-        f"**Cannot be ruled out**: {possible}.",
-        help=f"Chosen so that it holds the right diagnosis of {percent(diagnosis.coverage)} of the "
-        "lesions of each diagnosis, on validation; beside these, what the model names and whatever "
-        f"has at least {percent(NEVER_RULED_OUT)}.",
-    )
+    if diagnosis.reliable:
+        possible = ", ".join(NAMES[code] for code in diagnosis.prediction_set)
+        how = (
+            f"Chosen so that it holds the right diagnosis of {percent(diagnosis.coverage)} of the "
+            "lesions of each diagnosis, on validation; beside these, what the model names and "
+            f"whatever has at least {percent(NEVER_RULED_OUT)}."
+        )
+    else:
+        possible, how = f"any diagnosis, since {not_to_be_judged(diagnosis)}", None
+    st.markdown(f"**Cannot be ruled out**: {possible}.", help=how)
     with st.expander("In numbers"):
         order = ranked(diagnosis)
         st.table(

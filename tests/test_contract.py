@@ -31,8 +31,8 @@ from dermsa.training.presets import PRESETS
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 4
 LIVELY = 16  # photos that the normalisations see: with fewer, rounding grows in a deep network
-# Left out unless DERMSA_FULL_CONTRACT is set, for each takes minutes: networks of whose blocks
-# another one is made, or that are tested with fewer of them (`SHALLOW`). test_backbones
+# Left out unless DERMSA_FULL_CONTRACT is set, for want of time: networks of whose blocks another
+# one is made, or that are tested with fewer of them (`SHALLOW`). test_backbones
 # builds them all. Of ResNet152 with random weights rounding alone makes 1e-3, as float64 tells:
 # its float32 answers are that far off, and those of both other forms no further.
 STOOD_FOR = {

@@ -137,7 +137,7 @@ def test_a_run_that_is_being_exported_does_not_train_on(asleep, monkeypatch):
 
 def test_a_backend_without_cuda_is_not_taken_for_a_gpu(monkeypatch):
     backend = keras.backend.backend()
-    assert devices.GPUS_OF[backend]() >= 0
+    assert isinstance(devices.GPUS_OF[backend](), int)  # whatever this machine has
     monkeypatch.setitem(devices.GPUS_OF, backend, lambda: 1)
     devices.check_seen("gpu:0")
     monkeypatch.setitem(devices.GPUS_OF, backend, lambda: 0)

@@ -28,8 +28,7 @@ ABOUT_SAMPLES = (
     "of the test part of the protocol “lesion” with seed 0."
 )
 
-
-MOST_PHOTOS = 10
+MOST_PHOTOS = 10  # of one lesion: a folder dropped by mistake would keep everyone waiting
 
 
 class Photo(NamedTuple):
