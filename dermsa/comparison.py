@@ -218,9 +218,6 @@ def _millions(number: float, decimals: int = 2) -> str:
 def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
     triage = diagnosis.triage
     novelty = diagnosis.photos[0].novelty
-    verdict = "no verdict"  # a low probability of a photo that cannot be judged excludes nothing
-    if triage and (triage.refer or diagnosis.reliable):
-        verdict = "refer" if triage.refer else "none"
     return {
         "Model": label,
         "Most probable": NAMES[diagnosis.best],
@@ -229,7 +226,7 @@ def answer_row(label: str, diagnosis: Diagnosis) -> dict[str, str]:
         "Malignant": "" if diagnosis.malignancy is None else percent(diagnosis.malignancy),
         "Referral": ""
         if triage is None
-        else f"{verdict} :small[(from {percent(triage.threshold)})]",
+        else f"{diagnosis.verdict} :small[(from {percent(triage.threshold)})]",
         "Unlike its training": "yes" if novelty and novelty.unfamiliar else "no" if novelty else "",
         "Time": f"{1000 * diagnosis.seconds:.0f} ms",
     }

@@ -1,14 +1,16 @@
 """A picture file, or its bytes, becomes upright 8-bit RGB, or is refused in one plain sentence.
 
 Uploads are hostile until proven otherwise: the format is told from the first bytes, never from the
-name; only the decoder of that format is tried; size and shape are checked in the header, before
-anything is decoded; and whatever a decoder raises ends as an `ImageRefused`.
+name; only the decoder of that format is tried; the number of its parts is checked before it is
+opened, size and shape in the header, before anything is decoded; and whatever a decoder raises ends
+as an `ImageRefused`.
 """
 
 import io
 import os
 import re
 import stat
+import struct
 from typing import BinaryIO
 
 import cv2
@@ -27,12 +29,15 @@ COSTLY_FORMATS = ("HEIF", "TIFF", "WEBP")
 MIN_SIDE = 64
 MAX_ELONGATION = 10  # long side / short side
 MAX_SCANS = 64  # a progressive JPEG has about 10; each one costs a pass over the whole picture
+MAX_EXIF_SEGMENTS = 64  # of 64 kB each; joining them takes the square of their number
+MAX_STRIPS = 100_000  # of a TIFF, each an object: 50 megapixels are at most 22,361 rows in 4 planes
 BAND_PIXELS = 8_000_000
 MODEL_ASPECT = (4, 3)  # the longest shape a model sees: that of HAM10000's photos
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _NEW_SUBFILE_TYPE, _TILE_WIDTH, _TILE_LENGTH, _ORIENTATION = 254, 322, 323, 274  # TIFF tags
+_STRIPS = (273, 279, 324, 325)  # where strips or tiles begin, and how long each is
 
 # Thumbnails inside a HEIC are never decoded in place of the picture itself.
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
@@ -60,8 +65,10 @@ def load(source: bytes | str | os.PathLike | BinaryIO, max_side: int = 1600) -> 
             under `MIN_SIDE`, longer than `MAX_ELONGATION` times its width, or not readable.
     """
     data = _read(source)
+    kind = _format(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[_format(data)]) as file:
+        _check_parts(kind, data)
+        with Image.open(io.BytesIO(data), formats=[kind]) as file:
             _check_header(file)
             _check_cost(file, data)
             file.draft(None, _fitted(file.size, max_side))  # a JPEG is decoded at 1/2, 1/4 or 1/8
@@ -152,6 +159,20 @@ def _format(data: bytes) -> str:
     raise ImageRefused(f"The file is not a picture of a known kind; use {ACCEPTED}.")
 
 
+def _check_parts(kind: str, data: bytes) -> None:
+    """Refuse files of so many parts that merely opening them takes minutes or gigabytes."""
+    if kind == "JPEG" and data.count(b"Exif\0\0") > MAX_EXIF_SEGMENTS:
+        raise ImageRefused("The JPEG file is built in an unusual way; export it again as a JPEG.")
+    if kind == "TIFF":
+        order = "<" if data[:2] == b"II" else ">"
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        for k in range(entries):
+            tag, _, count = struct.unpack_from(f"{order}HHI", data, start + 2 + 12 * k)
+            if tag in _STRIPS and count > MAX_STRIPS:
+                raise ImageRefused("The TIFF file is built in an unusual way; export it as a JPEG.")
+
+
 def _check_header(file: Image.Image) -> None:
     """Refuse by what the header says, before any pixel is decoded."""
     width, height = file.size
@@ -178,6 +199,8 @@ def _check_cost(file: Image.Image, data: bytes) -> None:
     """Refuse small files that are made to take hours or gigabytes to decode."""
     if len(_JPEG_SCAN.findall(data)) > MAX_SCANS and file.format in ("JPEG", "MPO"):
         raise ImageRefused("The JPEG file is built in an unusual way; export it again as a JPEG.")
+    if file.tile and file.tile[0][0] == "bmp_rle":  # decoded in Python: seconds for a few bytes
+        raise ImageRefused("The BMP file is compressed; export it as a JPEG or PNG.")
     if file.format == "TIFF":
         if file.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1:  # a camera's raw file begins so
             raise ImageRefused(f"The file begins with a mere thumbnail; use {ACCEPTED}.")

@@ -23,6 +23,10 @@ VECTOR_SIZE = 1 + (1 + len(SEXES)) + (1 + len(LOCALIZATIONS))
 SEX_SLICE = slice(1, 2 + len(SEXES))
 LOCALIZATION_SLICE = slice(2 + len(SEXES), VECTOR_SIZE)
 MAX_AGE = 120
+OLDEST = 85
+"""The highest age in HAM10000 and in ISIC 2017, where it seems to stand for "85 or more": a network
+has seen none above it, and would go on along a straight line."""
+SHORT_SEXES = {"f": "female", "m": "male"}
 
 
 class PatientError(ValueError):
@@ -83,10 +87,10 @@ class Patient:
         return tuple(name for name in PROPERTIES if getattr(self, name) not in (None, UNKNOWN))
 
     def encode(self, age_scale: AgeScale) -> np.ndarray:
-        """The patient vector, float32 `(21,)`."""
+        """The patient vector, float32 `(21,)`; an age above `OLDEST` counts as that."""
         vector = np.zeros(VECTOR_SIZE, np.float32)
         if self.age is not None:
-            vector[0] = (self.age - age_scale.mean) / age_scale.std
+            vector[0] = (min(self.age, OLDEST) - age_scale.mean) / age_scale.std
         vector[SEX_SLICE.start + 1 + SEXES.index(self.sex)] = 1
         vector[LOCALIZATION_SLICE.start + 1 + LOCALIZATIONS.index(self.localization)] = 1
         return vector
@@ -95,8 +99,9 @@ class Patient:
 def parse(age: object, sex: object, localization: object) -> tuple[Patient, tuple[str, ...]]:
     """Reads a patient from text, as in a CSV row or a command line.
 
-    Empty cells, NaN, None and "unknown" (in any case) mean unknown. A site or sex outside the
-    lists becomes unknown with a warning: a longer list elsewhere is no reason to stop.
+    Empty cells, NaN, None and "unknown" (in any case) mean unknown; "f" and "m" are sexes, and an
+    age may have a decimal comma. A site or sex outside the lists becomes unknown with a warning: a
+    longer list elsewhere is no reason to stop.
 
     Returns:
         The patient, and a sentence for each value that was set to unknown.
@@ -118,7 +123,7 @@ def parse(age: object, sex: object, localization: object) -> tuple[Patient, tupl
     return (
         Patient(
             _parse_age(age),
-            choose(sex, SEXES, "sex"),
+            choose(SHORT_SEXES.get(_text(sex), sex), SEXES, "sex"),
             choose(localization, LOCALIZATIONS, "site"),
         ),
         tuple(warnings),
@@ -147,7 +152,7 @@ def _parse_age(value: object) -> float | None:
     try:
         if "_" in text:  # which Python would take for a separator of digits
             raise ValueError(text)
-        age = float(text)
+        age = float(text.replace(",", ".", 1))
     except ValueError:
         raise PatientError(
             f"The age must be a number of years between 0 and {MAX_AGE}, or empty for unknown; "

@@ -276,13 +276,13 @@ def show_triage(diagnosis: Diagnosis) -> None:
         alt=f"Probability of malignancy {percent(diagnosis.malignancy)}, threshold "
         f"{percent(triage.threshold)}.",
     )
-    if triage.refer:
+    if diagnosis.verdict == "refer":
         st.warning(
             f"**Refer.** The probability is not below the threshold of "
             f"{percent(triage.threshold)}.",
             icon=":material/priority_high:",
         )
-    elif not diagnosis.reliable:
+    elif diagnosis.verdict == "no verdict":
         st.warning(
             f"**No verdict.** The probability is below {percent(triage.threshold)}, which excludes "
             f"nothing: {not_to_be_judged(diagnosis)}.",

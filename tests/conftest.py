@@ -85,9 +85,8 @@ def small_classifier():
     from dermsa.models.classifier import ClassifierConfig, build_classifier
 
     @functools.cache
-    def build(backbone, **settings):
+    def built(config):
         keras.utils.set_random_seed(1)
-        config = ClassifierConfig(backbone, **({"input_size": (96, 160)} | settings))
         classifier = build_classifier(config)
         random = np.random.default_rng(1)
         batch = {
@@ -97,26 +96,36 @@ def small_classifier():
         enliven(classifier, batch)
         return classifier
 
+    def build(backbone, **settings):
+        return built(ClassifierConfig(backbone, **({"input_size": (96, 160)} | settings)))
+
     return build
 
 
 @pytest.fixture(scope="session")
-def small_models(small_classifier, tmp_path_factory):
-    """A weights folder with untrained `SMALL_MODELS`, each with what a predictor needs."""
+def small_onnx(small_classifier):
+    """The content of a small classifier's ONNX file; each is converted once, which takes long."""
     from dermsa.models.onnx_export import to_onnx
 
+    converted = functools.cache(to_onnx)
+    return lambda backbone, **settings: converted(small_classifier(backbone, **settings))
+
+
+@pytest.fixture(scope="session")
+def small_models(small_classifier, small_onnx, tmp_path_factory):
+    """A weights folder with untrained `SMALL_MODELS`, each with what a predictor needs."""
     folder = tmp_path_factory.mktemp("small-models")
     for name, settings in SMALL_MODELS.items():
-        write_model(folder / name, to_onnx, small_classifier("MobileNetV3Small", **settings))
+        classifier = small_classifier("MobileNetV3Small", **settings)
+        write_model(folder / name, small_onnx("MobileNetV3Small", **settings), classifier)
     return folder
 
 
-def write_model(folder, to_onnx, classifier):
+def write_model(folder, onnx, classifier):
     from dermsa.inference.store import sha256_of
     from dermsa.taxonomy import HAM10000_CLASSES, MALIGNANT
 
     classes = SMALL_MODELS[folder.name].get("classes", HAM10000_CLASSES)
-    onnx = to_onnx(classifier)
     measured = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 20}
     point = {"target_sensitivity": 0.95, "threshold": 0.2, "sensitivity": measured}
     card = {

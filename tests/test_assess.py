@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from dermsa.cli import main
 from dermsa.datasets import more_photos, registry, splits
@@ -22,6 +23,7 @@ from dermsa.evaluation.assess import (
 )
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
+from dermsa.inference.ensemble import open_predictor
 from dermsa.inference.predictor import Predictor
 from dermsa.taxonomy import HAM10000_CLASSES, MALIGNANT
 from tests.drawn_evaluations import drawn_evaluation
@@ -78,6 +80,18 @@ def test_a_folder_is_scored_whichever_way_it_is_labelled(photos, tmp_path, capsy
     assert main(["evaluate", *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["overall"]["accuracy"]["value"] == evaluation.interval("accuracy").value
+
+
+def test_photos_that_cannot_be_judged_are_counted(photos, tmp_path):
+    folder, table = photos
+    for path in folder.iterdir():
+        shutil.copy(path, tmp_path)
+    Image.new("RGB", (600, 450), (5, 5, 5)).save(tmp_path / f"{table['image_id'][0]}.jpg")
+    predictor = open_predictor(MODEL)
+    doubtful = sum(not predictor.diagnose([path]).reliable for path in tmp_path.iterdir())
+    assert doubtful >= 1
+    evaluation = assess_folder(MODEL, tmp_path, write(tmp_path, table), samples=20, progress=False)
+    assert f"{doubtful} photos cannot be judged" in " ".join(evaluation.notes)
 
 
 def test_photos_of_another_source_are_scored_but_those_of_known_lesions(both_sources, capsys):

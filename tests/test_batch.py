@@ -45,7 +45,7 @@ def test_every_photo_gets_its_row_and_bad_ones_their_error(folder, tmp_path):
     header = out.read_text().splitlines()[0]
     assert header == (
         "image_id,file,age,sex,localization,model,akiec,bcc,bkl,df,mel,nv,vasc,diagnosis,"
-        "malignancy,refer,reliable,quality,unfamiliar,error"
+        "malignancy,verdict,reliable,quality,unfamiliar,error"
     )
     rows = rows_of(out)
     assert len(rows) == 22 and "notes" not in rows
@@ -60,7 +60,7 @@ def test_every_photo_gets_its_row_and_bad_ones_their_error(folder, tmp_path):
         np.testing.assert_allclose(given, diagnosis.probabilities, atol=1e-5)
         assert row["diagnosis"] == diagnosis.named and row["error"] == ""
         assert float(row["malignancy"]) == pytest.approx(diagnosis.malignancy, abs=1e-5)
-        assert row["refer"] == ("yes" if diagnosis.triage.refer else "no")
+        assert row["verdict"] == diagnosis.verdict
         assert row["file"] == str(path)
         (photo,) = diagnosis.photos
         assert row["reliable"] == ("yes" if diagnosis.reliable else "no")
@@ -113,6 +113,23 @@ def test_wrong_calls_end_with_one_sentence(arguments, sentence, tmp_path, capsys
     assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert sentence in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_tables_of_spreadsheets_are_read(between, tmp_path):
+    table = tmp_path / "patients.csv"
+    lines = ["Image_ID,Age,Sex,Localization", "one,62_5,M,scalp", ",,,", "two,90,F,", ",41,m,"]
+    text = "\r\n".join(lines).replace(",", between).replace("_5", ",5")
+    table.write_text(text, encoding="utf-8-sig")
+    patients, warnings = batch.read_patients(table)
+    assert patients == {"one": Patient(62.5, "male", "scalp"), "two": Patient(90, "female")}
+    assert warnings == ["1 row(s) of the table have no image_id: of no picture."]
+
+
+def test_a_table_that_is_not_in_utf8_says_how_to_mend_it(tmp_path):
+    (tmp_path / "patients.csv").write_bytes("image_id,age\nMüller,3\n".encode("cp1252"))
+    with pytest.raises(batch.TableError, match="CSV UTF-8"):
+        batch.read_patients(tmp_path / "patients.csv")
 
 
 def test_photos_that_should_not_be_judged_are_marked(tmp_path, capsys):

@@ -138,4 +138,4 @@ def test_a_photo_that_cannot_be_judged_gets_no_verdict():
     assert comparison.answer_row("A", above)["Referral"].startswith("refer")
     photo = dataclasses.replace(below.photos[0], quality=(), novelty=None)
     fine = dataclasses.replace(below, photos=(photo,))
-    assert comparison.answer_row("A", fine)["Referral"].startswith("none")
+    assert comparison.answer_row("A", fine)["Referral"].startswith("no referral")

@@ -9,7 +9,6 @@ from dermsa.inference import store
 from dermsa.inference.engine import Engine
 from dermsa.models.classifier import ClassifierConfig, build_classifier
 from dermsa.models.from_onnx import CannotLoad, load_served
-from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import with_weights_as
 from dermsa.training import start
 from dermsa.training.config import TrainingConfig
@@ -38,21 +37,19 @@ def photos():
     ],
     ids=lambda settings: "-".join(settings.values()),
 )
-def test_it_answers_as_the_file_does(small_classifier, photos, photo_batch, settings):
+def test_it_answers_as_the_file_does(small_classifier, small_onnx, photos, photo_batch, settings):
     exported = small_classifier(**settings)
     config = ClassifierConfig(**settings, input_size=SIZE)
     restored = build_classifier(config)
-    load_served(restored, to_onnx(exported), photos)
+    load_served(restored, small_onnx(**settings), photos)
     for name, expected in exported(photo_batch).items():
         found = restored(photo_batch)[name]
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, abs(expected).numpy().max()))
 
 
 @pytest.mark.parametrize("weight_format", ["float16", "int8"])
-def test_smaller_files_can_be_gone_on_from_as_well(
-    small_classifier, photos, photo_batch, weight_format
-):
-    content = with_weights_as(to_onnx(small_classifier("MobileNetV3Small")), weight_format)
+def test_smaller_files_can_be_gone_on_from_as_well(small_onnx, photos, photo_batch, weight_format):
+    content = with_weights_as(small_onnx("MobileNetV3Small"), weight_format)
     restored = build_classifier(ClassifierConfig("MobileNetV3Small", input_size=SIZE))
     load_served(restored, content, photos)
     expected = Engine(content)(photo_batch["image"], photo_batch["patient"], ("logits",))["logits"]
@@ -60,11 +57,10 @@ def test_smaller_files_can_be_gone_on_from_as_well(
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
-def test_its_normalisations_hold_what_the_photos_show(small_classifier, photos):
+def test_its_normalisations_hold_what_the_photos_show(small_onnx, photos):
     """While training, the batch's own mean and variance count: they must lead to much the same."""
-    exported = small_classifier("MobileNetV3Small")
     restored = build_classifier(ClassifierConfig("MobileNetV3Small", input_size=SIZE))
-    load_served(restored, to_onnx(exported), photos)
+    load_served(restored, small_onnx("MobileNetV3Small"), photos)
     inputs = {"image": photos.astype(np.float32), "patient": np.zeros((len(photos), 21))}
     layer = restored.get_layer("conv_bn")
     before = layer.get_weights()
@@ -74,11 +70,10 @@ def test_its_normalisations_hold_what_the_photos_show(small_classifier, photos):
         np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-3 * np.abs(old).max())
 
 
-def test_another_network_is_refused(small_classifier, photos):
-    onnx = to_onnx(small_classifier("MobileNetV3Small"))
+def test_another_network_is_refused(small_onnx, photos):
     other = build_classifier(ClassifierConfig("MobileNetV2", input_size=SIZE))
     with pytest.raises(CannotLoad, match="no convolution for the layer"):
-        load_served(other, onnx, photos)
+        load_served(other, small_onnx("MobileNetV3Small"), photos)
 
 
 # --- as the start of a training -----------------------------------------------------------------

@@ -420,6 +420,45 @@ def test_a_jpeg_of_endless_scans_is_refused():
         load(data[:-2] + scan * 5000 + data[-2:])
 
 
+def test_a_jpeg_of_countless_exif_segments_is_refused():
+    data = encoded(scene(), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", 18) + b"Exif\0\0" + bytes(10)
+    assert_scene(load(data[:2] + segment * 40 + data[2:]))
+    with pytest.raises(ImageRefused, match="unusual"):
+        load(data[:2] + segment * 50_000 + data[2:])
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_of_countless_strips_is_refused(order):
+    """Each would become an object as soon as the file is opened."""
+    tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1), (278, 64), (279, 4096)]
+    strips = 300_000
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags]
+    entries.insert(5, struct.pack(f"{order}HHII", 273, 1, strips, 8))
+    start = 8 + strips
+    ifd = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    data = mark + struct.pack(f"{order}I", start) + bytes(strips) + ifd + bytes(4096)
+    with pytest.raises(ImageRefused, match="unusual"):
+        load(data)
+
+
+@pytest.mark.parametrize("start", [2**32 - 1, 0, 7])
+def test_a_tiff_without_its_directory_is_refused(start):
+    with pytest.raises(ImageRefused, match="damaged"):
+        load(b"II*\0" + struct.pack("<I", start) + bytes(100))
+
+
+def test_a_bmp_that_python_would_unpack_is_refused():
+    side = 128
+    pixels = (b"\1\0" + b"\0\0") * side + b"\0\1"  # a pixel, then the end of the line
+    start = 14 + 40 + 1024
+    header = struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start)
+    header += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    with pytest.raises(ImageRefused, match="BMP file is compressed"):
+        load(header + bytes(1024) + pixels)
+
+
 # --- resources --------------------------------------------------------------------------------
 
 MEASURED = """

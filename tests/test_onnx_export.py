@@ -26,10 +26,9 @@ VARIANTS = [
 @pytest.fixture(
     scope="module", params=VARIANTS, ids=lambda v: "-".join(str(value) for value in v.values())
 )
-def pair(request, small_classifier):
-    """A Keras classifier and the content of its ONNX file; each is exported once."""
-    classifier = small_classifier(**request.param)
-    return classifier, to_onnx(classifier)
+def pair(request, small_classifier, small_onnx):
+    """A Keras classifier and the content of its ONNX file."""
+    return small_classifier(**request.param), small_onnx(**request.param)
 
 
 def answers(content, batch):

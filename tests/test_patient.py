@@ -5,6 +5,7 @@ import pytest
 
 from dermsa.patient import (
     MAX_AGE,
+    OLDEST,
     PROPERTIES,
     AgeScale,
     Patient,
@@ -63,6 +64,12 @@ def test_every_value_has_its_place(sex, localization):
     assert ones(Patient(50, sex, localization).encode(SCALE)) == names
 
 
+def test_nobody_is_older_than_those_of_the_training_data():
+    oldest = Patient(OLDEST).encode(SCALE)[0]
+    assert Patient(OLDEST + 20).encode(SCALE)[0] == oldest == (85 - 50) / 16
+    assert Patient(OLDEST - 1).encode(SCALE)[0] < oldest
+
+
 def test_an_unknown_patient_has_the_mean_age_and_says_unknown():
     vector = Patient().encode(SCALE)
     assert vector[0] == 0 and ones(vector) == {"sex: unknown", "site: unknown"}
@@ -114,7 +121,12 @@ def test_text_is_read_whatever_its_case_and_blanks():
     )
 
 
-@pytest.mark.parametrize("age", ["-3", "240", -3, 240, "abc", "4o", "inf", "1e9"])
+def test_short_sexes_and_decimal_commas_are_understood():
+    assert parse("62,5", "M", "back") == (Patient(62.5, "male", "back"), ())
+    assert parse(None, " f ", None) == (Patient(sex="female"), ())
+
+
+@pytest.mark.parametrize("age", ["-3", "240", "1,000,0", -3, 240, "abc", "4o", "inf", "1e9"])
 def test_an_age_that_cannot_be_is_refused_in_one_sentence(age):
     with pytest.raises(PatientError, match="between 0 and 120") as refusal:
         parse(age, "male", "back")

@@ -274,5 +274,5 @@ def test_a_model_without_attention_has_evidence_at_every_position(other, lesion)
 def test_a_model_of_benign_diagnoses_refers_nobody(other, lesion):
     diagnosis = other("benign").diagnose([lesion], PATIENT)
     assert diagnosis.malignancy is None and diagnosis.triage is None
-    assert diagnosis.to_dict()["refer"] is None
+    assert diagnosis.to_dict()["verdict"] is None
     assert set(diagnosis.prediction_set) <= {"nv", "sk"} == set(diagnosis.classes)

@@ -7,13 +7,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dermsa.inference.engine import Engine
-from dermsa.models.onnx_export import to_onnx
 from dermsa.models.weight_formats import FORMATS, with_weights_as
 
 
 @pytest.fixture(scope="module")
-def content(small_classifier):
-    return to_onnx(small_classifier(backbone="MobileNetV3Small"))
+def content(small_onnx):
+    return small_onnx("MobileNetV3Small")
 
 
 def convolution(weights):

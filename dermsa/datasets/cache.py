@@ -20,7 +20,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from dermsa import images
-from dermsa.datasets.dataset import Dataset, DatasetError
+from dermsa.datasets.dataset import Dataset, DatasetError, load_photo
 from dermsa.files import replacing
 
 LOCK = ".lock"  # of who decodes: one process at a time
@@ -91,10 +91,7 @@ def _build(
 
         def decode(item: tuple[int, str]) -> None:
             row, file = item
-            try:
-                array[row] = images.to_model_input(images.load(file), size)
-            except images.ImageRefused as error:
-                raise DatasetError(f"{file}: {error}") from None
+            array[row] = images.to_model_input(load_photo(file), size)
 
         # Decoding and resizing release the interpreter's lock: threads use all cores.
         pool = ThreadPoolExecutor(os.cpu_count())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dermsa import taxonomy
+from dermsa import images, taxonomy
 from dermsa.patient import MAX_AGE, AgeScale, Patient
 
 COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
@@ -106,6 +106,18 @@ def complete(name: str, classes: tuple[str, ...], listing: Listing) -> Dataset:
             f"check --dataset {name}` for the list."
         )
     return Dataset(name, classes, table.sort_values("image_id", ignore_index=True))
+
+
+def load_photo(path: str | os.PathLike) -> np.ndarray:
+    """A photo of a data set, see `images.load`.
+
+    Raises:
+        DatasetError: It cannot be read; the message names the file.
+    """
+    try:
+        return images.load(path)
+    except images.ImageRefused as error:
+        raise DatasetError(f"{path}: {error}") from None
 
 
 def read_table(

@@ -19,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from dermsa import images
 from dermsa.datasets import cache, registry, twins
-from dermsa.datasets.dataset import Dataset
+from dermsa.datasets.dataset import Dataset, load_photo
 from dermsa.files import write_atomically
 
 MORE_PHOTOS = {
@@ -134,7 +133,7 @@ def _of_the_same_lesions(
     sides = [0] * len(dataset.table) + [1] * len(other.table)
     prints = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(lambda path: twins.fingerprint(images.load(path)), paths):
+        for found in pool.map(lambda path: twins.fingerprint(load_photo(path)), paths):
             prints.append(found)
             report(len(prints) / len(paths))
     pairs = twins.find_twins(prints, sides, progress=False)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from tqdm import tqdm
 
 from dermsa import images
 from dermsa.datasets import masks, more_photos, registry
-from dermsa.datasets.dataset import Dataset, DatasetError, require_root
+from dermsa.datasets.dataset import Dataset, DatasetError, load_photo, require_root
 from dermsa.datasets.splits import Split
 from dermsa.evaluation import attention_quality, record, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
@@ -43,7 +41,6 @@ from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
 from dermsa.taxonomy import NAMES, UNKNOWN, in_sentence
 
-BATCH = 32
 OPTIONAL_COLUMNS = ("lesion_id", "dx_type", "source", *batch.PATIENT_COLUMNS)
 NO_PROTOCOL = "none"
 ALL = "all"
@@ -137,7 +134,7 @@ def measure_maps(
     size = network.engine.input_size
 
     def look(case: int) -> tuple[np.ndarray, np.ndarray]:
-        photo = images.load(paths[case])
+        photo = load_photo(paths[case])
         mask = masks.load(mask_paths[ids[case]], photo.shape[:2])
         return network.seen(photo), attention_quality.mask_as_seen(mask, size)
 
@@ -297,7 +294,13 @@ def assess_folder(
     table = read_truth(truth, predictor.classes)
     files = _files(folder, table["image_id"], truth)
     table["patient"], warnings = _patients(table, patients)
-    predictions = _predict_files(predictor, files, table, progress)
+    predictions, not_judged = _predict_files(predictor, files, table, progress)
+    if not_judged:
+        warnings.append(
+            f"{len(not_judged)} photos cannot be judged, for what is wrong with them or because "
+            f"they are unlike those of training, for example {not_judged[0]}. The figures count "
+            "them; the app gives no verdict where the model would not refer them."
+        )
     cases = _cases_of(
         table.assign(
             age=[np.nan if one.age is None else one.age for one in table["patient"]],
@@ -338,7 +341,12 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
         TruthError: What is wrong with it, in a sentence.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        between = batch.separator(path)
+        table = pd.read_csv(
+            path, sep=between, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
+    except UnicodeDecodeError:
+        raise TruthError(f"The table {path} {batch.NOT_UTF8}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise TruthError(f"The table {path} cannot be read: {error}") from None
     table.columns = [str(name).strip() for name in table.columns]
@@ -418,27 +426,25 @@ def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:
 
 def _predict_files(
     predictor: AnyPredictor, files: list[Path], table: pd.DataFrame, progress: bool
-) -> Predictions:
-    def prepare(path: Path):
-        try:
-            return predictor.seen(images.load(path))
-        except images.ImageRefused as error:
-            raise images.ImageRefused(f"{path}: {error}") from None
-
-    patients, answers = list(table["patient"]), []
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(files), desc="Photos", unit="image", disable=not progress) as bar,
+) -> tuple[Predictions, list[str]]:
+    """The answers, and the image ids of those that get no verdict below the threshold."""
+    patients = dict(zip(table["image_id"], table["patient"], strict=True))
+    rows = []
+    for row in tqdm(
+        batch.predict_files(predictor, files, patients),
+        total=len(files),
+        desc="Photos",
+        unit="image",
+        disable=not progress,
     ):
-        for start in range(0, len(files), BATCH):
-            seen = list(pool.map(prepare, files[start : start + BATCH]))
-            answers.append(predictor.answers(seen, patients[start : start + BATCH]))
-            bar.update(len(seen))
+        if row.error:
+            raise images.ImageRefused(f"{row.file}: {row.error}")
+        rows.append(row)
     index = {code: k for k, code in enumerate(predictor.classes)}
     malignant = predictor.malignant
-    return Predictions(
+    predictions = Predictions(
         table["dx"].map(index).to_numpy(dtype=np.int64),
-        np.concatenate(answers),
+        np.stack([row.probabilities for row in rows]),
         predictor.classes,
         [
             code
@@ -449,6 +455,7 @@ def _predict_files(
         lesion_ids=table["lesion_id"].to_numpy(dtype=str),
         lean=predictor.lean,
     )
+    return predictions, [row.image_id for row in rows if not row.reliable]
 
 
 def _patients(table: pd.DataFrame, path: Path | None) -> tuple[list[Patient], list[str]]:

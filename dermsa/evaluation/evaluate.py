@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dermsa import images
 from dermsa.datasets import registry, splits
-from dermsa.datasets.dataset import Dataset, DatasetError
+from dermsa.datasets.dataset import Dataset, DatasetError, load_photo
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference.ensemble import AnyPredictor, open_predictor
 
@@ -219,7 +218,7 @@ def predict_rows(
     """
 
     def prepare(path: str) -> np.ndarray | tuple[np.ndarray, ...]:
-        return predictor.seen(images.load(path))
+        return predictor.seen(load_photo(path))
 
     paths = dataset.table["path"].to_numpy()
     patients = dataset.patients()

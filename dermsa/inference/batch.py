@@ -16,13 +16,14 @@ import numpy as np
 
 from dermsa import images
 from dermsa.inference import quality
-from dermsa.inference.diagnosis import Novelty, may_be_judged
+from dermsa.inference.diagnosis import Novelty, may_be_judged, verdict_of
 from dermsa.inference.ensemble import AnyPredictor
 from dermsa.patient import Patient, PatientError, parse
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 PATIENT_COLUMNS = ("age", "sex", "localization")
 BATCH = 16
+NOT_UTF8 = "is not in UTF-8; save it anew as “CSV UTF-8”."
 
 
 class TableError(ValueError):
@@ -74,7 +75,7 @@ def columns(predictor: AnyPredictor) -> list[str]:
     """Header of the table."""
     return [
         "image_id", "file", *PATIENT_COLUMNS, "model", *predictor.classes, "diagnosis",
-        "malignancy", "refer", "reliable", "quality", "unfamiliar", "error",
+        "malignancy", "verdict", "reliable", "quality", "unfamiliar", "error",
     ]  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def cells(predictor: AnyPredictor, row: Row) -> list[str]:
         *about,
         *(f"{p:.6f}" for p in row.probabilities),
         predictor.named(row.probabilities),
-        *_referral(predictor, row.probabilities),
+        *_referral(predictor, row),
         _yes(row.reliable),
         " ".join(finding.code for finding in row.quality),
         _yes(row.novelty.unfamiliar) if row.novelty else "",
@@ -101,13 +102,13 @@ def _yes(true: bool) -> str:
     return "yes" if true else "no"
 
 
-def _referral(predictor: AnyPredictor, probabilities: np.ndarray) -> tuple[str, str]:
-    """Malignancy and whether to refer; empty where the model knows no malignant diagnosis."""
+def _referral(predictor: AnyPredictor, row: Row) -> tuple[str, str]:
+    """Malignancy and the verdict; empty where the model knows no malignant diagnosis."""
     if predictor.operating_point is None:
         return "", ""
-    malignancy = predictor.malignancy(probabilities)
+    malignancy = predictor.malignancy(row.probabilities)
     refer = malignancy >= predictor.operating_point["threshold"]
-    return f"{malignancy:.6f}", _yes(refer)
+    return f"{malignancy:.6f}", verdict_of(refer, row.reliable)
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -155,8 +156,17 @@ def unmatched(files: Iterable[Path], patients: Iterable[str]) -> list[str]:
     return warnings
 
 
+def separator(path: str | os.PathLike) -> str:
+    """What stands between the columns of a table, by its first line: a comma, as everywhere, a
+    semicolon, as spreadsheets of many countries write it, or a tab."""
+    with open(path, encoding="utf-8-sig") as file:
+        return max(",;\t", key=file.readline().count)
+
+
 def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], list[str]]:
     """Reads a CSV with `image_id` and any of age, sex, localization, in whatever case.
+
+    Rows without any content, which spreadsheets leave at the end, are passed over.
 
     Returns:
         By image id the patient, or a sentence where the row is wrong; and warnings.
@@ -166,9 +176,10 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
     """
     patients: dict[str, Patient | str] = {}
     warnings: list[str] = []
+    nameless = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=separator(path))
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             if "image_id" not in reader.fieldnames:
                 raise TableError(
@@ -182,6 +193,9 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
                 )
             for row in reader:
                 name = image_id((row["image_id"] or "").strip())
+                if not name:
+                    nameless += any(row.get(column) for column in PATIENT_COLUMNS)
+                    continue
                 if name in patients:
                     patients[name] = f"The table of patients lists {name} twice."
                     continue
@@ -192,8 +206,12 @@ def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], li
                     continue
                 patients[name] = patient
                 warnings += [f"{name}: {note}" for note in notes]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise TableError(f"The table {path} {NOT_UTF8}") from None
+    except (OSError, csv.Error) as error:
         raise TableError(f"The table {path} cannot be read: {error}") from None
+    if nameless:
+        warnings.append(f"{nameless} row(s) of the table have no image_id: of no picture.")
     return patients, warnings
 
 

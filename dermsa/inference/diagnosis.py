@@ -72,6 +72,19 @@ def may_be_judged(quality: Sequence[Finding], novelty: Novelty | None) -> bool:
     )
 
 
+def verdict_of(refer: bool, reliable: bool) -> str:
+    """ "refer", "no referral" or "no verdict": a low probability of malignancy of a photo that
+    cannot be judged excludes nothing.
+
+    Args:
+        refer: Whether the probability reaches the threshold.
+        reliable: See `may_be_judged`.
+    """
+    if refer:
+        return "refer"
+    return "no referral" if reliable else "no verdict"
+
+
 @dataclass(frozen=True)
 class PhotoExplanation:
     """What one photo contributed.
@@ -204,6 +217,11 @@ class Diagnosis:
         return all(photo.reliable for photo in self.photos)
 
     @property
+    def verdict(self) -> str | None:
+        """See `verdict_of`; None where the model knows no malignant diagnosis."""
+        return self.triage and verdict_of(self.triage.refer, self.reliable)
+
+    @property
     def decomposes(self) -> bool:
         """Whether the logits split into bias, image evidence and patient evidence."""
         return self.bias is not None
@@ -234,7 +252,7 @@ class Diagnosis:
             "most_probable": self.best,
             "probabilities": by_class(self.probabilities),
             "malignancy": None if self.malignancy is None else round(self.malignancy, 6),
-            "refer": self.triage and self.triage.refer,
+            "verdict": self.verdict,
             "reliable": self.reliable,
             "triage": _plain(self.triage),
             "prediction_set": list(self.prediction_set),

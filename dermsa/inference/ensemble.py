@@ -11,7 +11,7 @@ import numpy as np
 
 from dermsa import images
 from dermsa.evaluation.calibration import softmax
-from dermsa.inference import store
+from dermsa.inference import quality, store
 from dermsa.inference.answering import Answering
 from dermsa.inference.diagnosis import Diagnosis, Novelty
 from dermsa.inference.predictor import Photo, Predictor
@@ -72,7 +72,8 @@ class EnsemblePredictor(Answering):
         """
         started = time.perf_counter()
         photos = [p if isinstance(p, np.ndarray) else images.load(p) for p in photos]
-        answers = [member.diagnose(photos, patient) for member in self.members]
+        findings = [quality.findings(rgb) for rgb in photos]  # of the photo, for all members
+        answers = [member.diagnose(photos, patient, findings) for member in self.members]
         shown = answers[self.members.index(self.explaining)]
         probabilities = self._mean([answer.probabilities for answer in answers])
         if_unknown = {

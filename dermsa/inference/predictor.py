@@ -45,13 +45,19 @@ class Predictor(Answering):
                 f"The model {model.name} was made by another version; export it again."
             )
 
-    def diagnose(self, photos: Sequence[Photo], patient: Patient | None = None) -> Diagnosis:
+    def diagnose(
+        self,
+        photos: Sequence[Photo],
+        patient: Patient | None = None,
+        findings: Sequence[tuple[quality.Finding, ...]] | None = None,
+    ) -> Diagnosis:
         """The answer for one lesion; the logits of several photos are averaged.
 
         Args:
             photos: One or more: the content of an image file, a path, or upright RGB uint8
                 `(h, w, 3)`.
             patient: None for all unknown.
+            findings: What is wrong with each photo, where that is known already.
 
         Raises:
             ImageRefused: A photo cannot be used; the message says why.
@@ -61,7 +67,11 @@ class Predictor(Answering):
         started = time.perf_counter()
         patient = patient or Patient()
         vectors = explanation.counterfactual_vectors(patient, self.age_scale)
-        answers = [self._look(photo, vectors, len(photos)) for photo in photos]
+        findings = findings or [None] * len(photos)
+        answers = [
+            self._look(photo, vectors, len(photos), found)
+            for photo, found in zip(photos, findings, strict=True)
+        ]
         explanations = tuple(answer[0] for answer in answers)
         # One row of logits for every subset of known properties, the full patient last.
         if self.decomposes:
@@ -134,7 +144,11 @@ class Predictor(Answering):
         return np.stack([patient.encode(self.age_scale) for patient in patients])
 
     def _look(
-        self, photo: Photo, vectors: np.ndarray, photos: int
+        self,
+        photo: Photo,
+        vectors: np.ndarray,
+        photos: int,
+        findings: tuple[quality.Finding, ...] | None,
     ) -> tuple[PhotoExplanation, dict[str, np.ndarray]]:
         """One photo explained, and the network's outputs; `logits` are the mean of the views."""
         rgb = photo if isinstance(photo, np.ndarray) else images.load(photo)
@@ -151,7 +165,7 @@ class Predictor(Answering):
             attention_grid=attention,
             evidence_grid=evidence,
             crop=images.crop_box(*rgb.shape[:2]),
-            quality=quality.findings(rgb),
+            quality=quality.findings(rgb) if findings is None else findings,
             novelty=self._novelties(outs[0]["embedding"])[0],
         )
         return explained, outs[0] | {"logits": sum(out["logits"] for out in outs) / self.views}

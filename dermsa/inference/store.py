@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def open_model(name: str) -> Model:
     content = {file: _checked(folder / file, known) for file, known in card["files"].items()}
     novelty = None
     if "novelty.npz" in content:
-        with np.load(folder / "novelty.npz", allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content["novelty.npz"]), allow_pickle=False) as arrays:
             novelty = {key: arrays[key] for key in arrays.files}
     network = card["files"]["model.onnx"]
     return Model(name, folder, card, sha256, network, content["model.onnx"], novelty=novelty)

@@ -76,7 +76,8 @@ def test_a_doctor_gets_an_explained_answer(page, lesion, tmp_path):
     assert result["patient"] == {"age": 62, "sex": "male", "localization": "back"}
     assert result["model"] == store.default_model()
     assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-    assert result["refer"] == (result["malignancy"] >= result["triage"]["threshold"])
+    above = result["malignancy"] >= result["triage"]["threshold"]
+    assert result["reliable"] and result["verdict"] == ("refer" if above else "no referral")
 
     # The slider repaints both overlays, not the photo.
     photo, attention, evidence = overlays(page)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dermsa import plots
+from dermsa import images, plots
 from dermsa.inference import store
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.inference.explanation import evidence_at_image_size
@@ -35,7 +35,9 @@ def answers_of(models: Sequence[str], photo: bytes, patient: Patient) -> dict[st
             predictor = opened(name)
             if (name, sha256) not in kept:
                 with one_at_a_time:
-                    kept[name, sha256] = predictor.diagnose([photo], patient)
+                    if "rgb" not in kept:
+                        kept["rgb"] = images.load(photo)
+                    kept[name, sha256] = predictor.diagnose([kept["rgb"]], patient)
             diagnoses[name] = kept[name, sha256]
         except store.ModelError as error:
             st.error(str(error), icon=":material/block:")

@@ -48,12 +48,20 @@ def ask_for_photo() -> bytes | None:
     photos = ask_for_photos("Photo", "data-{}".format, ("sample", "upload"), with_patient=False)
     if not photos:
         return None
-    try:
-        images.load(photos[0].data)
-    except images.ImageRefused as error:
-        st.error(f"{photos[0].name}: {error}", icon=":material/block:")
+    if why := refusal(photos[0].data):
+        st.error(f"{photos[0].name}: {why}", icon=":material/block:")
         return None
     return photos[0].data
+
+
+@st.cache_data(max_entries=4, show_spinner=False, scope="session")
+def refusal(photo: bytes) -> str:
+    """Why a picture file cannot be used; "" where it can. No slider decodes it once more."""
+    try:
+        images.load(photo)
+    except images.ImageRefused as error:
+        return str(error)
+    return ""
 
 
 def ask_for_recipe() -> tuple[str, float, int]:

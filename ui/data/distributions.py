@@ -15,7 +15,7 @@ from dermsa.datasets.splits import PROTOCOLS, Leakage
 from dermsa.datasets.summary import PARTS, PROPERTIES
 from dermsa.plots import percent
 from dermsa.taxonomy import NAMES
-from ui.data.selection import ask_for_dataset, listing_of
+from ui.data.selection import SECONDS_BELIEVED, ask_for_dataset, listing_of
 from ui.figures import show_figure
 
 UNITS = {"photos": "Photos", "lesions": "Lesions"}
@@ -82,7 +82,7 @@ def ask_for_split(official: bool) -> tuple[str, int, int]:
     return name, int(drawn), int(chosen)
 
 
-@st.cache_resource(max_entries=16, show_spinner="Drawing the split")
+@st.cache_resource(max_entries=16, ttl=SECONDS_BELIEVED, show_spinner="Drawing the split")
 def divided(
     name: str, root: str, protocol: str, seed: int, fold: int
 ) -> tuple[dict[str, pd.DataFrame], Leakage]:

@@ -14,7 +14,7 @@ from dermsa.datasets import masks
 from dermsa.datasets.dataset import DatasetError, Listing
 from dermsa.datasets.registry import DATASETS
 from dermsa.taxonomy import NAMES, UNKNOWN
-from ui.data.selection import ask_for_dataset, listing_of
+from ui.data.selection import SECONDS_BELIEVED, ask_for_dataset, listing_of
 
 PER_PAGE = 12
 ACROSS = 4
@@ -129,7 +129,7 @@ def show_photo(row: pd.Series, listing: Listing, outline: bool, side: int) -> No
     st.image(picture, width="stretch", alt=alt)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@st.cache_data(max_entries=256, ttl=SECONDS_BELIEVED, show_spinner=False)
 def drawn(path: str, mask: str | None, side: int) -> np.ndarray:
     """The photo, its longer side at most so long, with the lesion outlined where a mask is given.
 
