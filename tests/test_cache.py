@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -63,11 +64,25 @@ def test_a_changed_picture_is_decoded_again(dataset, folder):
     np.testing.assert_array_equal(np.delete(after, 3, 0), np.delete(before, 3, 0))
 
 
-def test_a_picture_with_another_time_is_decoded_again(dataset, folder):
+def test_a_copied_picture_is_not_decoded_again_but_a_changed_one_is(dataset, folder):
     cache.decoded(dataset, SIZE, progress=False)
-    os.utime(dataset.table["path"].iloc[0], (1, 1))
+    path = Path(dataset.table["path"].iloc[0])
+    os.utime(path, (1, 1))
+    cache.decoded(dataset, SIZE, progress=False)
+    assert len(caches(folder)) == 1
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # of the same length
+    path.write_bytes(content)
     cache.decoded(dataset, SIZE, progress=False)
     assert len(caches(folder)) == 2
+
+
+def test_what_a_killed_process_left_is_removed(dataset, folder):
+    left = folder / ".partial.ham10000-9x9-0.npy"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half")
+    cache.decoded(dataset, SIZE, progress=False)
+    assert not left.exists()
 
 
 def test_sizes_and_selections_have_files_of_their_own(dataset, folder):

@@ -25,6 +25,7 @@ from dermsa.files import replacing
 
 LOCK = ".lock"  # of who decodes: one process at a time
 FORMAT = 1  # raise when the resizing in dermsa.images changes
+ENDS = 4096  # bytes at either end of a file
 
 
 def cache_folder() -> Path:
@@ -66,12 +67,26 @@ def decoded(
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Changes when an image file of the data set comes, goes or changes."""
+    """Changes when an image file of the data set comes, goes or changes; not when it is copied."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for image_id, path in zip(dataset.table["image_id"], dataset.table["path"], strict=True):
-        status = os.stat(path)
-        digest.update(f"{image_id} {status.st_size} {int(status.st_mtime)}\n".encode())
+        digest.update(f"{image_id} {of_file(path)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def of_file(path: str | os.PathLike) -> str:
+    """Changes when a picture file does: its length, and a hash of how it begins and ends.
+
+    Its time would change when the folder is copied or mounted anew. To read all of ten thousand
+    photos would take minutes from a network's drive; whatever changes the pixels changes what the
+    compressor writes last, and what changes the orientation stands at the beginning.
+    """
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(ENDS))
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - ENDS))
+        digest.update(file.read(ENDS))
+    return f"{length} {digest.hexdigest()}"
 
 
 def _build(
@@ -82,6 +97,8 @@ def _build(
     report: Callable[[float], None],
 ) -> None:
     shape = (len(dataset.table), *size, 3)
+    for left in path.parent.glob(".partial.*.npy"):  # of a process that was killed
+        left.unlink()
     _require_room(path.parent, shape)
     with replacing(path) as partial:  # a reader never sees half a cache
         array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)

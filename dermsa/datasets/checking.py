@@ -22,8 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from dermsa.datasets import registry
-from dermsa.datasets.cache import cache_folder
+from dermsa.datasets import cache, registry
 from dermsa.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +150,7 @@ class Checking:
 
 def _kept_file(name: str, root: Path) -> Path:
     where = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:8]
-    return cache_folder() / f"check-{name}-{where}.json"
+    return cache.cache_folder() / f"check-{name}-{where}.json"
 
 
 def _fingerprint(name: str, root: Path) -> str:
@@ -159,6 +158,5 @@ def _fingerprint(name: str, root: Path) -> str:
     listing = registry.record(name).listing(Path(root))
     digest = hashlib.sha256(listing.table.to_csv(index=False).encode())
     for path in sorted([*listing.images.values(), *listing.masks.values()]):
-        status = os.stat(path)
-        digest.update(f"{path} {status.st_size} {int(status.st_mtime)}\n".encode())
+        digest.update(f"{path} {cache.of_file(path)}\n".encode())
     return digest.hexdigest()

@@ -124,7 +124,7 @@ def _of_the_same_lesions(
 ) -> list[str]:
     """The image ids of `other` that show a lesion of `dataset`, which has other photos."""
     about = f"{other.name}-{cache.fingerprint(other)}-{cache.fingerprint(dataset)}"
-    kept = cache.cache_folder() / f"same-lesions-{about}.json"
+    kept = cache.cache_folder() / f"same-lesions-{twins.FORMAT}-{about}.json"
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     ids = pd.concat([dataset.table["image_id"], other.table["image_id"]]).tolist()

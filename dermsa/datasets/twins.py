@@ -31,6 +31,8 @@ WORTH_ALIGNING = 0.22
 # lesion; the first that does not agrees to 0.44.
 MIN_AGREEMENT = 0.47
 
+FORMAT = 1  # raise when other pairs are found than before
+
 HASH_SIDE = 32
 DETAIL_SIZE = (96, 128)  # height, width
 MAX_SHIFT = 8
