@@ -113,7 +113,7 @@ def test_what_it_does_on_photos_of_another_source_is_told(page, lesion):
     upload(page, ("lesion.jpg", lesion))
     foreign = elsewhere.read(store.default_model())
     point = foreign.at(open_predictor().operating_point["target_sensitivity"])
-    (told,) = (each.value for each in page.markdown if "another source" in each.value)
+    (told,) = (each.value for each in page.markdown if f"On {foreign.whose}" in each.value)
     assert foreign.title in told and percent(point.sensitivity.value) in told
     assert f"{point.specificity.n:,} photos)" in told
     heading = f"On {foreign.whose}"
