@@ -12,7 +12,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from dermsa import samples
-from dermsa.patient import OLDEST, Patient, PatientError, parse
+from dermsa.patient import Patient, PatientError, parse
 from dermsa.taxonomy import LOCALIZATIONS, SEXES, UNKNOWN
 
 Key = Callable[[str], str]
@@ -144,13 +144,7 @@ def ask_for_patient(key: Key) -> Patient | None:
     """The patient, or None after showing what is wrong."""
     age, sex, localization = st.columns([1, 1, 1.4], gap="small")
     given = (
-        age.text_input(
-            "Age in years",
-            placeholder=UNKNOWN,
-            key=key("age"),
-            help=f"Above {OLDEST} counts as {OLDEST}: no older patient is in the data that the "
-            "models learnt from.",
-        ),
+        age.text_input("Age in years", placeholder=UNKNOWN, key=key("age")),
         sex.selectbox("Sex", _choices(SEXES), format_func=str.capitalize, key=key("sex")),
         localization.selectbox(
             "Site of the lesion",
