@@ -70,7 +70,7 @@ def load(source: bytes | str | os.PathLike | BinaryIO, max_side: int = 1600) -> 
         _check_parts(kind, data)
         with Image.open(io.BytesIO(data), formats=[kind]) as file:
             _check_header(file)
-            _check_cost(file, data)
+            _check_cost(file)
             file.draft(None, _fitted(file.size, max_side))  # a JPEG is decoded at 1/2, 1/4 or 1/8
             file.load()
             rgb = _to_srgb(_reduced(file, max_side), file.info.get("icc_profile"))
@@ -160,8 +160,10 @@ def _format(data: bytes) -> str:
 
 
 def _check_parts(kind: str, data: bytes) -> None:
-    """Refuse files of so many parts that merely opening them takes minutes or gigabytes."""
-    if kind == "JPEG" and data.count(b"Exif\0\0") > MAX_EXIF_SEGMENTS:
+    """Refuse files of so many parts that opening or decoding them takes minutes or gigabytes."""
+    if kind == "JPEG" and (
+        data.count(b"Exif\0\0") > MAX_EXIF_SEGMENTS or len(_JPEG_SCAN.findall(data)) > MAX_SCANS
+    ):
         raise ImageRefused("The JPEG file is built in an unusual way; export it again as a JPEG.")
     if kind == "TIFF":
         order = "<" if data[:2] == b"II" else ">"
@@ -195,10 +197,8 @@ def _check_header(file: Image.Image) -> None:
         )
 
 
-def _check_cost(file: Image.Image, data: bytes) -> None:
+def _check_cost(file: Image.Image) -> None:
     """Refuse small files that are made to take hours or gigabytes to decode."""
-    if len(_JPEG_SCAN.findall(data)) > MAX_SCANS and file.format in ("JPEG", "MPO"):
-        raise ImageRefused("The JPEG file is built in an unusual way; export it again as a JPEG.")
     if file.tile and file.tile[0][0] == "bmp_rle":  # decoded in Python: seconds for a few bytes
         raise ImageRefused("The BMP file is compressed; export it as a JPEG or PNG.")
     if file.format == "TIFF":

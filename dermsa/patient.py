@@ -104,7 +104,7 @@ def parse(age: object, sex: object, localization: object) -> tuple[Patient, tupl
     longer list elsewhere is no reason to stop.
 
     Returns:
-        The patient, and a sentence for each value that was set to unknown.
+        The patient, and a sentence for each value that does not count as it was given.
 
     Raises:
         PatientError: The age is not a number between 0 and 120.
@@ -120,9 +120,12 @@ def parse(age: object, sex: object, localization: object) -> tuple[Patient, tupl
             return UNKNOWN
         return text
 
+    years = _parse_age(age)
+    if years is not None and years > OLDEST:
+        warnings.append(f"The age {years:g} counts as {OLDEST}: of older patients no model knows.")
     return (
         Patient(
-            _parse_age(age),
+            years,
             choose(SHORT_SEXES.get(_text(sex), sex), SEXES, "sex"),
             choose(localization, LOCALIZATIONS, "site"),
         ),

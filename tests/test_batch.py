@@ -123,7 +123,8 @@ def test_tables_of_spreadsheets_are_read(between, tmp_path):
     table.write_text(text, encoding="utf-8-sig")
     patients, warnings = batch.read_patients(table)
     assert patients == {"one": Patient(62.5, "male", "scalp"), "two": Patient(90, "female")}
-    assert warnings == ["1 row(s) of the table have no image_id: of no picture."]
+    older, nameless = warnings
+    assert "90 counts as 85" in older and nameless.startswith("1 row(s) of the table have no")
 
 
 def test_a_table_that_is_not_in_utf8_says_how_to_mend_it(tmp_path):

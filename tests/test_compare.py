@@ -107,11 +107,13 @@ def test_sentences_count_what_is_found(good):
     second = answering(good, "B", found)
     (pair,) = compare.pairs([first, second], Figure("recall", "mel"))
     n = len(melanomas)
-    assert pair.sentence.startswith(f"B finds 3 more melanomas of {n} than A; the difference is")
+    of = f"(of {n}, which show {pair.comparison.difference.n_lesions} lesions)"
+    assert pair.sentence.startswith(f"B finds 3 more photos of melanomas than A {of}; the diff")
     assert pair.comparison.difference.n == n
     (pair,) = compare.pairs([second, second_named(second, "C")], Figure("recall", "mel"))
     assert pair.sentence == (
-        f"B and C find equally many melanomas of {n}; the difference is within chance (p = 1.0)"
+        f"B and C find equally many photos of melanomas {of}; the difference is within chance "
+        "(p = 1.0)"
     )
     assert not pair.holds
 

@@ -68,6 +68,9 @@ def test_nobody_is_older_than_those_of_the_training_data():
     oldest = Patient(OLDEST).encode(SCALE)[0]
     assert Patient(OLDEST + 20).encode(SCALE)[0] == oldest == (85 - 50) / 16
     assert Patient(OLDEST - 1).encode(SCALE)[0] < oldest
+    patient, (told,) = parse("97", "male", "back")
+    assert patient.age == 97 and "97 counts as 85" in told
+    assert parse("85", "male", "back")[1] == ()
 
 
 def test_an_unknown_patient_has_the_mean_age_and_says_unknown():

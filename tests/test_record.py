@@ -12,6 +12,7 @@ from dermsa.evaluation import compare, record
 from dermsa.evaluation.cost import Cost, TrainingCost
 from dermsa.evaluation.metrics import Predictions
 from dermsa.evaluation.record import EvaluationError
+from dermsa.inference import store
 
 COST = Cost(10, 20, 30, 4, 1.0, 2.0, 3.0, 4.0, 5.0, 60, 7, 2, "a processor", ("A", "B"))
 TRAINING = TrainingCost(110.5, None)
@@ -254,3 +255,8 @@ def test_an_empty_class_is_told():
     (note,) = record.figures(few, samples=20)["notes"]
     assert note.startswith("There is no case of df:")
     assert evaluation.notes == ()
+
+
+@pytest.mark.parametrize("role", store.ROLES)
+def test_what_ships_is_found_by_its_role(role):
+    assert record.open_source(role).model == store.named(role)

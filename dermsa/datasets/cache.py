@@ -77,9 +77,10 @@ def fingerprint(dataset: Dataset) -> str:
 def of_file(path: str | os.PathLike) -> str:
     """Changes when a picture file does: its length, and a hash of how it begins and ends.
 
-    Its time would change when the folder is copied or mounted anew. To read all of ten thousand
-    photos would take minutes from a network's drive; whatever changes the pixels changes what the
-    compressor writes last, and what changes the orientation stands at the beginning.
+    Its time would change when the folder is copied or mounted anew, and to read all of every photo
+    takes long from a network's drive. What changes the pixels of a JPEG or PNG all but always
+    changes its length or its end, too; what changes the orientation stands at the beginning. A
+    picture that is not compressed, changed in its middle alone, passes for the same.
     """
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read(ENDS))

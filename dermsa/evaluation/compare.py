@@ -28,15 +28,15 @@ from dermsa.taxonomy import NAMES
 
 SIGNIFICANT = 0.05
 NOUNS = {
-    "akiec": ("actinic keratosis", "actinic keratoses"),
-    "bcc": ("basal cell carcinoma", "basal cell carcinomas"),
-    "bkl": ("benign keratosis", "benign keratoses"),
-    "df": ("dermatofibroma", "dermatofibromas"),
-    "mel": ("melanoma", "melanomas"),
-    "nv": ("nevus", "nevi"),
-    "vasc": ("vascular lesion", "vascular lesions"),
+    "akiec": "actinic keratoses",
+    "bcc": "basal cell carcinomas",
+    "bkl": "benign keratoses",
+    "df": "dermatofibromas",
+    "mel": "melanomas",
+    "nv": "nevi",
+    "vasc": "vascular lesions",
 }
-"""How a sentence counts the cases of a class."""
+"""What a sentence calls the lesions of a class."""
 
 
 class NotComparable(ValueError):
@@ -416,15 +416,14 @@ def _words(first: str, second: str, figure: Figure, comparison: Comparison) -> s
     n = comparison.difference.n
     if figure.metric == "recall":
         more = round((comparison.second - comparison.first) * n)
-        one, many = NOUNS.get(
-            figure.of_class, (f"{figure.of_class} case", f"{figure.of_class} cases")
+        photos = (
+            f"photo{'' if abs(more) == 1 else 's'} of {NOUNS.get(figure.of_class, figure.of_class)}"
         )
+        of = f"of {n}, which show {comparison.difference.n_lesions} lesions"
         if more == 0:
-            return f"{first} and {second} find equally many {many} of {n}"
+            return f"{first} and {second} find equally many {photos} ({of})"
         finder, other = (second, first) if more > 0 else (first, second)
-        return (
-            f"{finder} finds {abs(more)} more {one if abs(more) == 1 else many} of {n} than {other}"
-        )
+        return f"{finder} finds {abs(more)} more {photos} than {other} ({of})"
     return _more_or_less(first, second, figure.title, comparison, figure.higher_is_better)
 
 

@@ -196,11 +196,12 @@ def sources() -> tuple[Source, ...]:
 
 
 def open_source(name: str) -> Evaluation:
-    """The evaluation of a model or run, by its name.
+    """The evaluation of a model, by its name or role, or of a run.
 
     Raises:
         EvaluationError: There is none, or it is damaged or stale.
     """
+    name = store.named(name)
     for source in sources():
         if source.name == name:
             return load(source.folder)

@@ -32,7 +32,7 @@ PROPERTIES = {
 }
 METRIC_NAMES = ("accuracy", "macro_recall", "macro_roc_auc", "malignancy_roc_auc")
 TITLES = {name: METRICS[name].title for name in METRIC_NAMES} | {
-    "melanoma_recall": "Melanomas found"
+    "melanoma_recall": "Photos of melanomas found"
 }
 """The figures of a group, by name, with their titles."""
 

@@ -73,8 +73,9 @@ def may_be_judged(quality: Sequence[Finding], novelty: Novelty | None) -> bool:
 
 
 def verdict_of(refer: bool, reliable: bool) -> str:
-    """ "refer", "no referral" or "no verdict": a low probability of malignancy of a photo that
-    cannot be judged excludes nothing.
+    """One of "refer", "no referral" and "no verdict".
+
+    A low probability of malignancy of a photo that cannot be judged excludes nothing.
 
     Args:
         refer: Whether the probability reaches the threshold.
