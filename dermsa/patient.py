@@ -122,7 +122,9 @@ def parse(age: object, sex: object, localization: object) -> tuple[Patient, tupl
 
     years = _parse_age(age)
     if years is not None and years > OLDEST:
-        warnings.append(f"The age {years:g} counts as {OLDEST}: the models learnt from nobody older.")
+        warnings.append(
+            f"The age {years:g} counts as {OLDEST}: the models learnt from nobody older."
+        )
     return (
         Patient(
             years,
