@@ -681,7 +681,8 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help="two or more models, runs or CSV files with predictions for the same cases: "
-        "image_id, truth and a probability per diagnosis (all models that were measured)",
+        "image_id, truth and a probability per diagnosis (the six models that come first of those "
+        "that were measured)",
     )
     parser.add_argument(
         "--figure",
@@ -700,9 +701,12 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from dermsa.evaluation import compare, record
+    from dermsa.inference import store
+    from dermsa.plots_compare import MAX_MODELS
 
-    measured = [one.name for one in record.sources() if one.kind == "model" and not one.problem]
-    evaluations = _open_evaluations(options.names or measured)
+    measured = {one.name for one in record.sources() if one.kind == "model" and not one.problem}
+    offered = [name for name in store.offered_models() if name in measured]
+    evaluations = _open_evaluations(options.names or offered[:MAX_MODELS])
     names = [evaluation.model for evaluation in evaluations]
     compare.check_comparable(evaluations)
     if options.report:

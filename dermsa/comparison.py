@@ -21,7 +21,7 @@ from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.published import Published
 from dermsa.evaluation.record import Evaluation
 from dermsa.evaluation.statistics import Interval
-from dermsa.evaluation.subgroups import Group, is_small
+from dermsa.evaluation.subgroups import FEW, SMALL, Group, is_small
 from dermsa.inference.diagnosis import Diagnosis
 from dermsa.plots import percent
 from dermsa.plots_compare import Priced, interval_text
@@ -85,12 +85,6 @@ def cell(interval: Interval, best: bool = False) -> str:
         return value
     ends = f"({interval.low:.3f} to {interval.high:.3f})".replace(" ", NBSP)
     return f"{value} :small[{ends}]"
-
-
-def n_text(intervals: Sequence[Interval]) -> str:
-    """How many cases the figures of a row rest on."""
-    least, most = min(of.n for of in intervals), max(of.n for of in intervals)
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
@@ -373,6 +367,7 @@ class Grouped(NamedTuple):
 def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
     """A figure of every model in the given groups of one property."""
     titles = {group.value: _group_title(group, metric) for group in groups}
+    too_small = {titles[g.value] for g in groups if metric in g.intervals and is_small(g, metric)}
     of_property = {group.property for group in groups}
     figures = chosen.by_label(
         lambda one: {
@@ -384,8 +379,18 @@ def grouped(chosen: Chosen, groups: Sequence[Group], metric: str) -> Grouped:
         }
     )
     shown = [title for title in titles.values() if any(title in of for of in figures.values())]
-    small = [t for t in shown if any(is_small(of[t]) for of in figures.values() if t in of)]
+    small = [title for title in shown if title in too_small]
     return Grouped(figures, shown, small, [t for t in titles.values() if t not in shown])
+
+
+def what_grey_means(metric: str) -> str:
+    """What makes a group's figure grey, and what an average over diagnoses leaves out."""
+    if not metric.startswith("macro"):
+        return f"Grey: rests on fewer than {SMALL} lesions."
+    return (
+        f"Grey: rests on fewer than {SMALL} lesions, or on fewer than {FEW} photos of one of the "
+        "diagnoses. Diagnoses that a group lacks are left out of its average."
+    )
 
 
 def _group_title(group: Group, metric: str) -> str:

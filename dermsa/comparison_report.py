@@ -22,7 +22,7 @@ import plotly.io
 from dermsa.evaluation.compare import Row
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.record import Evaluation
-from dermsa.plots_compare import interval_text, printed_text
+from dermsa.plots_compare import interval_text, n_text, printed_text
 
 BEST = (
     "Marked: better than every other one beyond chance (paired bootstrap over lesions, p < 0.05 "
@@ -91,11 +91,12 @@ def latex_table(rows: Sequence[Row], names: Sequence[str], caption: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_tex(caption)} 95\,\% intervals from a bootstrap over lesions. Bold: better "
+        rf"\caption{{{_tex(caption)} $n$: photos that a figure "
+        r"rests on. 95\,\% intervals from a bootstrap over lesions. Bold: better "
         r"than every other one beyond chance ($p < 0.05$, Holm).}",
-        rf"\begin{{tabular}}{{l{'l' * len(names)}}}",
+        rf"\begin{{tabular}}{{lr{'l' * len(names)}}}",
         r"\toprule",
-        " & ".join(["", *map(_tex, names)]) + r" \\",
+        " & ".join(["", "$n$", *map(_tex, names)]) + r" \\",
         r"\midrule",
     ]
     for row in rows:
@@ -103,7 +104,8 @@ def latex_table(rows: Sequence[Row], names: Sequence[str], caption: str) -> str:
             _tex_interval(interval, best=place == row.best)
             for place, interval in enumerate(row.intervals)
         ]
-        lines.append(" & ".join([_tex(row.figure.title), *cells]) + r" \\")
+        n = n_text(row.intervals)
+        lines.append(" & ".join([_tex(row.figure.title), n, *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
@@ -130,7 +132,7 @@ def html_report(
         for note in dict.fromkeys(note for one in evaluations for note in one.notes)
     ]
     body += ["<h2>Figures with 95 % intervals</h2>", _html_table(rows, names, published or {})]
-    body.append(f"<p>{html.escape(BEST)}</p>")
+    body.append(f"<p>n: photos that a figure rests on. {html.escape(BEST)}</p>")
     drawn = 0
     for section in sections:
         body.append(f"<h2>{html.escape(section.title)}</h2>")
@@ -175,10 +177,10 @@ figure {{ margin: 0; overflow-x: auto; }}
 
 
 def _html_table(rows: Sequence[Row], names: Mapping[str, str], published: Mapping) -> str:
-    heads = ("", *names.values(), *(f"{title}, published" for title in published))
+    heads = ("", "n", *names.values(), *(f"{title}, published" for title in published))
     lines = []
     for row in rows:
-        cells = [html.escape(row.figure.title)]
+        cells = [html.escape(row.figure.title), n_text(row.intervals)]
         for place, interval in enumerate(row.intervals):
             text = interval_text(interval)
             cells.append(f"<strong>{text} ★</strong>" if place == row.best else text)

@@ -28,6 +28,7 @@ from dermsa.comparison import (
     priced,
     published_models,
     removal,
+    what_grey_means,
 )
 from dermsa.comparison_report import Section, html_report
 from dermsa.evaluation import attention_quality, compare, published, subgroups
@@ -147,7 +148,7 @@ def _groups(chosen: Chosen) -> list[Section]:
         sections.append(
             Section(
                 f"Accuracy by group: {title.lower()}",
-                [f"Grey: rests on fewer than {subgroups.SMALL} lesions."] if found.small else [],
+                [what_grey_means("accuracy")] if found.small else [],
                 plots_compare.interval_rows(found.figures, "Accuracy", found.small, found.shown),
                 plots_compare.describe("Accuracy", found.figures),
             )

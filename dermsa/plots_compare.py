@@ -413,10 +413,12 @@ def class_bars(
             name=f"{name}, published",
             hovertemplate="%{y:.3f}",
         )
-    first = next(iter(models.values()))
     figure.update_xaxes(
         tickvals=classes,
-        ticktext=[f"{_wrapped(NAMES[code])}<br>n = {first[code].n}" for code in classes],
+        ticktext=[
+            f"{_wrapped(NAMES[code])}<br>n = {n_text([of[code] for of in models.values()])}"
+            for code in classes
+        ],
     )
     figure.update_yaxes(range=[0, 1.04], title=title)
     return small_print(figure, 470, top=30).update_layout(
@@ -426,6 +428,12 @@ def class_bars(
         hovermode="x unified",
         legend={"y": 1.02, "yanchor": "bottom"},
     )
+
+
+def n_text(intervals: Sequence[Interval]) -> str:
+    """How many cases figures rest on: precisions on what each model called so."""
+    least, most = min(of.n for of in intervals), max(of.n for of in intervals)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 @dataclass(frozen=True)

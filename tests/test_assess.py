@@ -368,10 +368,16 @@ def test_ids_with_dots_stay_whole(photos, tmp_path):
     truth = table.head(3).assign(image_id=[ids[0], f"{ids[1]}.jpg", f"photos/{ids[2]}.JPG"])
     path = write(tmp_path, truth[["image_id", "dx"]])
     patients = tmp_path / "patients.csv"
-    truth[["image_id", "age"]].assign(age="61").to_csv(patients, index=False)
+    known = truth.head(2)[["image_id"]].assign(AGE="61")
+    pd.concat([known, pd.DataFrame({"image_id": ["x"], "AGE": ["3"]})]).to_csv(patients)
     evaluation = assess_folder(MODEL, tmp_path, path, patients, samples=20, progress=False)
     assert evaluation.cases["image_id"].tolist() == ids
-    assert evaluation.cases["age"].tolist() == [61, 61, 61]
+    assert evaluation.cases["age"].tolist()[:2] == [61, 61]
+    said = evaluation.sentence
+    assert "on 3 images in" in said and "something known of the patient for 2 of 3" in said
+    assert "bootstrap over photos: no lesion_id" in said
+    told = " ".join(evaluation.notes)
+    assert "1 picture(s) have no row in the table" in told and "no picture, for example x" in told
 
 
 # --- compare on the command line ----------------------------------------------------------------

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dermsa import tables
 from dermsa.cli import main
 from dermsa.datasets.synthetic import draw_lesion
 from dermsa.inference import batch
@@ -129,7 +130,7 @@ def test_tables_of_spreadsheets_are_read(between, tmp_path):
 
 def test_a_table_that_is_not_in_utf8_says_how_to_mend_it(tmp_path):
     (tmp_path / "patients.csv").write_bytes("image_id,age\nMüller,3\n".encode("cp1252"))
-    with pytest.raises(batch.TableError, match="CSV UTF-8"):
+    with pytest.raises(tables.TableError, match="CSV UTF-8"):
         batch.read_patients(tmp_path / "patients.csv")
 
 
@@ -179,7 +180,7 @@ def test_a_name_with_accents_finds_its_row_however_they_are_written(tmp_path):
     table.write_text(f"image_id,age\n{composed},40\n", encoding="utf-8")
     patients, warnings = batch.read_patients(table)
     path = tmp_path / (unicodedata.normalize("NFD", composed) + ".jpg")
-    assert patients[batch.image_id(path)].age == 40
+    assert patients[tables.image_id(path)].age == 40
     assert not batch.unmatched([path], patients) and len(warnings) == 1
 
 

@@ -176,6 +176,18 @@ def test_differences_of_calibration_errors_are_centred(good, poor):
     assert pair.comparison.difference.high == pytest.approx(fresh.difference.high, abs=1e-6)
 
 
+def test_more_pairs_than_the_samples_can_tell_apart_are_called_so(good):
+    truth = good.predictions.truth
+    models = [answering(good, name, (truth + (name == "A")) % 7) for name in "ABCDE"]
+    few, many = (
+        compare.pairs(models[:3], Figure("accuracy")),
+        compare.pairs(models, Figure("accuracy")),
+    )
+    assert [pair.holds for pair in few] == [True, True, False]  # 200 samples, 3 pairs
+    assert not any(pair.holds for pair in many)
+    assert all("too few to tell any of 10 pairs from chance" in pair.sentence for pair in many)
+
+
 def test_a_single_lesion_tells_no_difference_from_chance(good):
     truth = good.predictions.truth
     kept = np.concatenate([np.flatnonzero(truth == 4)[:1], np.flatnonzero(truth == 5)])

@@ -48,7 +48,8 @@ def test_latex_escapes_what_latex_reads_and_marks_the_best(both):
     lines = [line for line in body.splitlines() if line.strip()]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
-        assert line.count(" & ") == 2 and line.endswith(r"\\")
+        assert line.count(" & ") == 3 and line.endswith(r"\\")
+        assert line.split(" & ")[1] == plots_compare.n_text(row.intervals)
         assert (r"\textbf" in line) == (row.best is not None)
 
 
@@ -64,6 +65,7 @@ def test_the_report_stands_alone_and_says_what_was_tested(both):
         compare.table(both), both, sections, {"Paper": {("accuracy", None): 0.9}}
     )
     assert "<th>Paper, published</th>" in text and "<td>0.90</td>" in text
+    assert "<th>n</th>" in text and "<td>300</td>" in text
     assert "A &lt;b&gt; &amp; c." in text and 'aria-label="It says &quot;so&quot;."' in text
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", text)
     assert text.count('class="plotly-graph-div"') == 2

@@ -186,7 +186,9 @@ def test_a_table_with_the_least_of_columns_is_enough(tmp_path):
         (GOOD.replace("truth", "label"), "lacks the column.s. truth"),
         ("image_id,truth,x\na,x,1\n", "fewer than two classes"),
         ("image_id,truth,x,y\n", "has no case"),
-        ("", "not a readable table"),
+        ("", "lacks the column.s. image_id, truth"),
+        (GOOD.replace("0.4,0.6", "0,4,0,6"), "more cells in line 3 than headings. Decimal commas"),
+        (GOOD.replace("x,y\n", "x,x\n", 1), "has two columns x"),
         ("image_id,truth,age,x,y\na,x,old,0.7,0.3\n", "age that is no number for a"),
     ],
 )
@@ -195,11 +197,25 @@ def test_a_wrong_table_is_refused_in_a_sentence(tmp_path, text, sentence):
         read(tmp_path, text)
 
 
-def test_missing_rows_and_classes_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace(",", ";").replace("0.", "0,"),
+        "Image_ID, Truth , x,y,,\na.jpg,x,0.7,0.3,,\n\nb.JPG,y,0.4,0.6,,\nfolder/c.png,y,.5,.5,,\n",
+        GOOD.replace("0.7,0.3", "0.7,0.31").replace("0.4,0.6", "0.4,0.59"),
+    ],
+    ids=["semicolons", "spaces, suffixes, empty columns", "rounded"],
+)
+def test_tables_as_others_write_them_are_read(tmp_path, text):
+    predictions, cases = read(tmp_path, text)
+    assert predictions.classes == ("x", "y") and list(cases["image_id"]) == ["a", "b", "c"]
+    np.testing.assert_allclose(predictions.probabilities[:, 0], [0.7, 0.4, 0.5], atol=0.01)
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+
+
+def test_missing_classes_are_refused(tmp_path):
     with pytest.raises(EvaluationError, match="lacks the probabilities of z"):
         read(tmp_path, GOOD, classes=("x", "y", "z"))
-    with pytest.raises(EvaluationError, match="has 3 rows; expected 1,494 cases"):
-        record.parse_predictions(GOOD, tmp_path / "p.csv", expected=1494)
 
 
 def theirs(evaluation, tmp_path, **more):
@@ -218,7 +234,10 @@ def test_predictions_of_another_program_are_put_beside_ours(tmp_path):
     path, _ = theirs(other, tmp_path)
     read = record.measured_elsewhere(path, ours)
     assert read.model == "theirs" and read.leaked_share is None
-    assert "not known" in read.sentence
+    assert "not known" in read.sentence and read.notes == ours.notes
+    leaning = dataclasses.replace(ours.predictions, lean=np.linspace(1, 2, len(ours.classes)))
+    (note,) = record.measured_elsewhere(path, dataclasses.replace(ours, predictions=leaning)).notes
+    assert note.startswith("theirs is read as naming the most probable diagnosis; Ours names by")
     assert read.interval("macro_recall") == other.interval("macro_recall")  # lesions are known
     compare.check_comparable([ours, read])
 

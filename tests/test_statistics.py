@@ -519,6 +519,13 @@ def test_delong_of_the_same_scores_finds_nothing():
     assert delong_test(score > 4, score, score).p_value == 1
 
 
+def test_delong_of_areas_that_no_lesion_moves_tells_nothing():
+    positive = np.arange(6) > 2
+    result = delong_test(positive, 1.0 * positive, -1.0 * positive)
+    assert (result.first, result.second) == (1, 0)
+    assert np.isnan([result.p_value, result.difference.low, result.difference.high]).all()
+
+
 # Holm
 
 

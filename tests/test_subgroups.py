@@ -1,5 +1,7 @@
 """Subgroups: every case in one group of each property, figures their own, small ones told."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +41,16 @@ def test_a_figure_is_small_by_the_lesions_that_it_rests_on(evaluation):
     group = next(group for group in evaluation.groups if group.value == "female")
     accuracy, melanomas = group.intervals["accuracy"], group.intervals["melanoma_recall"]
     assert melanomas.n_lesions < subgroups.SMALL <= accuracy.n_lesions == group.n_lesions
-    assert subgroups.is_small(melanomas) and not subgroups.is_small(accuracy)
+    assert subgroups.is_small(group, "melanoma_recall")
+    assert not subgroups.is_small(group, "accuracy")
+
+
+def test_an_average_over_diagnoses_is_small_where_one_of_them_is_rare(evaluation):
+    group = max(evaluation.groups, key=lambda group: group.n)
+    for fewest, small in ((subgroups.FEW, False), (subgroups.FEW - 1, True), (1, True)):
+        of = dataclasses.replace(group, by_class={**group.by_class, "df": fewest, "vasc": 0})
+        assert subgroups.is_small(of, "macro_recall") is small
+        assert not subgroups.is_small(of, "accuracy")
 
 
 def test_groups_of_older_files_are_read(evaluation):

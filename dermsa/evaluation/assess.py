@@ -8,7 +8,6 @@ assess_folder("MobileNetV2", Path("photos"), Path("truth.csv"))
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dermsa import images
+from dermsa import images, tables
 from dermsa.datasets import masks, more_photos, registry
 from dermsa.datasets.dataset import Dataset, DatasetError, load_photo, require_root
 from dermsa.datasets.splits import Split
@@ -39,6 +38,7 @@ from dermsa.inference.ensemble import AnyPredictor, EnsemblePredictor, open_pred
 from dermsa.inference.predictor import Predictor
 from dermsa.inference.store import sha256_of
 from dermsa.patient import Patient, PatientError, parse
+from dermsa.tables import TableError
 from dermsa.taxonomy import NAMES, UNKNOWN, in_sentence
 
 OPTIONAL_COLUMNS = ("lesion_id", "dx_type", "source", *batch.PATIENT_COLUMNS)
@@ -308,7 +308,7 @@ def assess_folder(
             localization=[one.localization for one in table["patient"]],
         )
     )
-    lesions = table["lesion_id"].nunique()
+    known = sum(bool(one.known()) for one in table["patient"])
     evaluation = _computed(
         predictor.model.name,
         "model",
@@ -320,11 +320,24 @@ def assess_folder(
         protocol=NO_PROTOCOL,
         part=ALL,
         split_sha256="",
-        sentence=f"{predictor.model.name} on {len(table)} images of {lesions} lesions in "
-        f"{folder}, labelled by {truth.name}. Whether the model was trained on any of them is "
-        "not known. Intervals: 95 %, bootstrap over lesions.",
+        sentence=f"{predictor.model.name} on {_images_of_lesions(table)} in {folder}, labelled "
+        f"by {truth.name}, with something known of the patient for {known} of {len(table)}. "
+        "Whether the model was trained on any of them is not known. Intervals: 95 %, bootstrap "
+        f"over {_unit(table)}.",
     )
     return dataclasses.replace(evaluation, notes=(*evaluation.notes, *warnings))
+
+
+def _images_of_lesions(table: pd.DataFrame) -> str:
+    if _unit(table) == "lesions":
+        return f"{len(table)} images of {table['lesion_id'].nunique()} lesions"
+    return f"{len(table)} images"
+
+
+def _unit(table: pd.DataFrame) -> str:
+    """What varies by itself: photos, where nothing tells which of them show one lesion."""
+    told = (table["lesion_id"] != table["image_id"]).any()
+    return "lesions" if told else "photos: no lesion_id tells which of them show the same lesion"
 
 
 def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -340,23 +353,18 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
     Raises:
         TruthError: What is wrong with it, in a sentence.
     """
+    names = ("image_id", "image", "dx", *OPTIONAL_COLUMNS)
     try:
-        between = batch.separator(path)
-        table = pd.read_csv(
-            path, sep=between, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except UnicodeDecodeError:
-        raise TruthError(f"The table {path} {batch.NOT_UTF8}") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise TruthError(f"The table {path} cannot be read: {error}") from None
-    table.columns = [str(name).strip() for name in table.columns]
+        table = tables.read(path, names).reset_index(drop=True)
+    except TableError as error:
+        raise TruthError(str(error)) from None
     if "image_id" not in table.columns:
         table = table.rename(columns={"image": "image_id"})
     if "image_id" not in table.columns:
         raise TruthError(f"The table {path} has no column image_id (or image).")
     if table.empty:
         raise TruthError(f"The table {path} has no row.")
-    table["image_id"] = [batch.image_id(text.strip()) for text in table["image_id"]]
+    table["image_id"] = [tables.image_id(text) for text in table["image_id"]]
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise TruthError(f"The table {path} lists the image {repeated} twice.")
@@ -414,7 +422,7 @@ def _files(folder: Path, image_ids: pd.Series, truth: Path) -> list[Path]:
     files = batch.find_files([folder])
     if twice := batch.same_names(files):
         raise TruthError(twice)
-    found = {batch.image_id(path): path for path in files}
+    found = {tables.image_id(path): path for path in files}
     missing = [image_id for image_id in image_ids if image_id not in found]
     if missing:
         raise TruthError(
@@ -466,7 +474,7 @@ def _patients(table: pd.DataFrame, path: Path | None) -> tuple[list[Patient], li
         for image_id, patient in zip(table["image_id"], found, strict=True):
             if isinstance(patient, str):
                 raise TruthError(f"{image_id}: {patient}")
-        return found, warnings
+        return found, warnings + batch.unmatched(map(Path, table["image_id"]), known)
     found, warnings = [], []
     for image_id, *values in table[["image_id", *batch.PATIENT_COLUMNS]].itertuples(index=False):
         try:

@@ -342,9 +342,17 @@ def _all_pairs(
     evaluations: Sequence[Evaluation],
     test: str,
     compare: Callable[[Evaluation, Evaluation], tuple[Comparison, str]],
+    least_p: float = 0.0,
 ) -> tuple[Pair, ...]:
-    """Compares every two; `compare` gives the comparison and its sentence without the verdict."""
+    """Compares every two.
+
+    Args:
+        compare: Gives the comparison and its sentence without the verdict.
+        least_p: The smallest p-value that the test can give. Where even that would not hold after
+            the correction, nothing can be told from so many models, which is not "within chance".
+    """
     chosen = list(itertools.combinations(evaluations, 2))
+    too_many = least_p * len(chosen) >= SIGNIFICANT
     results = [compare(*pair) for pair in chosen]
     adjusted = _holm([comparison.p_value for comparison, _ in results])
     return tuple(
@@ -354,7 +362,7 @@ def _all_pairs(
             test,
             comparison,
             float(p),
-            f"{words}; {_verdict(float(p), len(chosen))}",
+            f"{words}; {_too_many(len(chosen)) if too_many else _verdict(float(p), len(chosen))}",
         )
         for (first, second), (comparison, words), p in zip(chosen, results, adjusted, strict=True)
     )
@@ -381,7 +389,8 @@ def _bootstrap_pairs(evaluations: Sequence[Evaluation], figure: Figure) -> tuple
         )
         return comparison, _words(first.model, second.model, figure, comparison)
 
-    return _all_pairs(evaluations, "paired bootstrap", compare)
+    samples = len(next(iter(drawn.values())))
+    return _all_pairs(evaluations, "paired bootstrap", compare, 2 / (samples + 1))
 
 
 def _drawn(evaluation: Evaluation, figure: Figure) -> np.ndarray:
@@ -441,6 +450,13 @@ def _more_or_less(
     return (
         f"{title}: {better} is {abs(good - bad):.3f} {way} than {other} "
         f"({good:.3f} against {bad:.3f})"
+    )
+
+
+def _too_many(number_of_pairs: int) -> str:
+    return (
+        f"these bootstrap samples are too few to tell any of {number_of_pairs} pairs from chance: "
+        "compare fewer models"
     )
 
 

@@ -18,7 +18,6 @@ predictions that were edited, would be believed.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -30,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dermsa import tables
 from dermsa.evaluation import statistics, subgroups
 from dermsa.evaluation.attention_quality import AttentionQuality
 from dermsa.evaluation.cost import Cost, TrainingCost
@@ -50,6 +50,9 @@ CASE_COLUMNS = (
 )  # fmt: skip
 """What is known of a case; the last five may be empty, the last one may be missing."""
 REQUIRED_COLUMNS = ("image_id", "truth")
+ROUNDED = 0.02
+"""How far from 1 the probabilities of another program may sum, which often have two or three
+digits."""
 
 
 class EvaluationError(ValueError):
@@ -262,12 +265,12 @@ def load(folder: Path) -> Evaluation:
                 f"{folder / name} is not the file that {EVALUATION} was computed from. {remedy}"
             )
     _check_fresh(folder, about, remedy)
-    predictions, cases = parse_predictions(
-        contents[PREDICTIONS].decode(),
+    predictions, cases = _checked(
+        pd.read_csv(io.BytesIO(contents[PREDICTIONS]), dtype=str, keep_default_na=False),
         folder / PREDICTIONS,
         tuple(about["classes"]),
         about["malignant"],
-        expected=about["images"],
+        SUM_TOLERANCE,
     )
     try:
         predictions = dataclasses.replace(predictions, lean=lean_of(about))
@@ -303,10 +306,12 @@ def map_quality(folder: Path) -> AttentionQuality | None:
 def read_predictions(
     path: Path, classes: Sequence[str] | None = None, malignant: Collection[str] = ()
 ) -> tuple[Predictions, pd.DataFrame]:
-    """Reads a `predictions.csv` from anywhere.
+    """Reads predictions from anywhere.
 
     Args:
-        path: The columns image_id and truth, one column per class, and any of `CASE_COLUMNS`.
+        path: A table (`tables.read`) with the columns image_id and truth, one column per class,
+            and any of `CASE_COLUMNS`. An image_id may be the name of a picture file, and
+            probabilities may be rounded: a sum that is off by less than `ROUNDED` is made 1.
         classes: In the order of the probabilities; None for all other columns of the file.
         malignant: Those of the classes that are malignant.
 
@@ -317,10 +322,15 @@ def read_predictions(
         EvaluationError: What is wrong with it, in a sentence.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path} cannot be read: {error}") from None
-    return parse_predictions(text, path, classes, malignant)
+        table = tables.read(path, (*CASE_COLUMNS, *(classes or ())))
+    except tables.TableError as error:
+        raise EvaluationError(str(error)) from None
+    if "image_id" in table.columns:
+        table["image_id"] = [tables.image_id(text) for text in table["image_id"]]
+    for name in table.columns:
+        if name == "age" or name not in CASE_COLUMNS:
+            table[name] = table[name].str.replace(",", ".")  # decimal commas
+    return _checked(table, path, classes, malignant, ROUNDED)
 
 
 def measured_elsewhere(path: Path, like: Evaluation, name: str | None = None) -> Evaluation:
@@ -353,6 +363,13 @@ def measured_elsewhere(path: Path, like: Evaluation, name: str | None = None) ->
             f"{ours.case_ids[differ[0]]}."
         )
     name, samples = name or Path(path).stem, len(next(iter(like.drawn.values())))
+    computed = figures(theirs, samples)
+    if not np.allclose(ours.lean, ours.lean[0]):
+        computed["notes"] += (
+            f"{name} is read as naming the most probable diagnosis; {like.model} names by weighed "
+            "probabilities, which finds more of the rare ones. AUCs, log loss and calibration "
+            "do not depend on it; recalls, accuracy and F1 do.",
+        )
     return dataclasses.replace(
         like,
         model=name,
@@ -368,22 +385,18 @@ def measured_elsewhere(path: Path, like: Evaluation, name: str | None = None) ->
         attention=None,
         cost=None,
         training=None,
-        **figures(theirs, samples),
+        **computed,
     )
 
 
-def parse_predictions(
-    text: str,
+def _checked(
+    table: pd.DataFrame,
     path: Path,
-    classes: Sequence[str] | None = None,
-    malignant: Collection[str] = (),
-    expected: int | None = None,
+    classes: Sequence[str] | None,
+    malignant: Collection[str],
+    tolerance: float,
 ) -> tuple[Predictions, pd.DataFrame]:
-    """As `read_predictions`, of a file's content; `expected` is the number of cases."""
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, csv.Error) as error:
-        raise EvaluationError(f"{path} is not a readable table: {error}") from None
+    """See `read_predictions`; the index of the table is the line of the file."""
     if lacking := [name for name in REQUIRED_COLUMNS if name not in table.columns]:
         raise EvaluationError(f"{path} lacks the column(s) {', '.join(lacking)}.")
     if classes is None:
@@ -392,8 +405,6 @@ def parse_predictions(
         raise EvaluationError(f"{path} lacks the probabilities of {', '.join(lacking)}.")
     if len(classes) < 2:
         raise EvaluationError(f"{path} has probabilities of fewer than two classes.")
-    if expected is not None and len(table) != expected:
-        raise EvaluationError(f"{path} has {len(table):,} rows; expected {expected:,} cases.")
     if table.empty:
         raise EvaluationError(f"{path} has no case.")
     _check_ids(table, path)
@@ -403,7 +414,7 @@ def parse_predictions(
             f"{path} has truths that are no class: {', '.join(map(repr, unknown[:5]))}. "
             f"The classes are {', '.join(classes)}."
         )
-    probabilities = _probabilities(table, classes, path)
+    probabilities = _probabilities(table, classes, path, tolerance)
     cases = _cases(table, path)
     index = {name: k for k, name in enumerate(classes)}
     return (
@@ -421,14 +432,16 @@ def parse_predictions(
 
 def _check_ids(table: pd.DataFrame, path: Path) -> None:
     if (table["image_id"] == "").any():
-        row = int(np.flatnonzero(table["image_id"] == "")[0]) + 2
-        raise EvaluationError(f"{path} has no image_id in line {row}.")
+        line = table.index[table["image_id"] == ""][0]
+        raise EvaluationError(f"{path} has no image_id in line {line}.")
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
         raise EvaluationError(f"{path} lists the image {repeated} twice.")
 
 
-def _probabilities(table: pd.DataFrame, classes: Sequence[str], path: Path) -> np.ndarray:
+def _probabilities(
+    table: pd.DataFrame, classes: Sequence[str], path: Path, tolerance: float
+) -> np.ndarray:
     """float64 (n, c), checked case by case so that the message can name one."""
     ids = table["image_id"]
     cells = table[list(classes)]
@@ -445,13 +458,13 @@ def _probabilities(table: pd.DataFrame, classes: Sequence[str], path: Path) -> n
             f"of {len(table)} images, for example {ids[strange].iloc[0]}."
         )
     sums = values.sum(axis=1)
-    wrong = np.abs(sums - 1) > SUM_TOLERANCE
+    wrong = np.abs(sums - 1) > tolerance
     if wrong.any():
         raise EvaluationError(
             f"{path} has probabilities that do not sum to 1 for {int(wrong.sum())} of "
             f"{len(table)} images, for example {ids[wrong].iloc[0]}: {sums[wrong][0]:.4g}."
         )
-    return values
+    return values if tolerance == SUM_TOLERANCE else values / sums[:, None]
 
 
 def _cases(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -555,7 +555,8 @@ def delong_test(
         confidence: Of the interval of the difference, in (0, 1).
 
     Returns:
-        Both areas, and second minus first with its normal interval and p-value.
+        Both areas, and second minus first with its normal interval and p-value; ends and p-value
+        are NaN where the areas differ and no lesion varies.
 
     Raises:
         ValueError: Fewer than two positive or two negative lesions, a lesion that is both, or
@@ -574,8 +575,10 @@ def delong_test(
     margin = NORMAL.inv_cdf((1 + _checked(confidence)) / 2) * error
     if error:
         p_value = 2 * float(NORMAL.cdf(-abs(value) / error))
-    else:
-        p_value = 1.0 if value == 0 else 0.0
+    elif value == 0:
+        p_value = 1.0
+    else:  # lesions that all say the same do not tell how far chance would move it
+        margin = p_value = math.nan
     difference = Interval(
         value, value - float(margin), value + float(margin), n, len(np.unique(lesion_ids))
     )

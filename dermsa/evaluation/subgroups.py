@@ -23,6 +23,8 @@ AGE_EDGES = (30, 45, 60, 75)
 """Years at which a new band begins."""
 SMALL = 30
 """Figures that rest on fewer lesions are shown, but greyed: one lesion more or less moves them."""
+FEW = 5
+"""Likewise averages over the diagnoses where one of them has fewer photos."""
 PROPERTIES = {
     "sex": "Sex",
     "age": "Age",
@@ -68,9 +70,14 @@ class Group:
         return cls(**{**known, "intervals": intervals})
 
 
-def is_small(interval: Interval) -> bool:
-    """Whether a figure rests on too few lesions to be believed, such as one on three melanomas."""
-    return interval.n_lesions is not None and interval.n_lesions < SMALL
+def is_small(group: Group, metric: str) -> bool:
+    """Whether a figure of a group rests on too little to be believed: on few lesions, as a recall
+    on three melanomas does, or as an average over the diagnoses on `FEW` photos of one of them,
+    which count as much there as hundreds of another."""
+    lesions = group.intervals[metric].n_lesions
+    if lesions is not None and lesions < SMALL:
+        return True
+    return metric.startswith("macro") and min(filter(None, group.by_class.values())) < FEW
 
 
 def measure(

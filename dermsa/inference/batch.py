@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,21 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dermsa import images
+from dermsa import images, tables
 from dermsa.inference import quality
 from dermsa.inference.diagnosis import Novelty, may_be_judged, verdict_of
 from dermsa.inference.ensemble import AnyPredictor
 from dermsa.patient import Patient, PatientError, parse
+from dermsa.tables import PICTURE_SUFFIXES, TableError, image_id
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 PATIENT_COLUMNS = ("age", "sex", "localization")
 BATCH = 16
-NOT_UTF8 = "is not in UTF-8; save it anew as “CSV UTF-8”."
-
-
-class TableError(ValueError):
-    """A table of patients that cannot be used, or pictures that it cannot tell apart; the message
-    says why."""
 
 
 class Prepared(NamedTuple):
@@ -116,20 +108,10 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
         else:
             files.append(path)
     return list(dict.fromkeys(files))  # once, however often it is named
-
-
-def image_id(name: str | os.PathLike) -> str:
-    """What a picture file is called in tables: its name without the suffix of a picture.
-
-    Nothing else is cut off, so that names with dots ("1.2.840.10008") stay whole. Letters with
-    accents are composed: some systems keep them in two parts.
-    """
-    path = Path(unicodedata.normalize("NFC", os.fspath(name)))
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def same_names(files: Iterable[Path]) -> str:
@@ -156,60 +138,44 @@ def unmatched(files: Iterable[Path], patients: Iterable[str]) -> list[str]:
     return warnings
 
 
-def separator(path: str | os.PathLike) -> str:
-    """What stands between the columns of a table, by its first line: a comma, as everywhere, a
-    semicolon, as spreadsheets of many countries write it, or a tab."""
-    with open(path, encoding="utf-8-sig") as file:
-        return max(",;\t", key=file.readline().count)
-
-
 def read_patients(path: str | os.PathLike) -> tuple[dict[str, Patient | str], list[str]]:
-    """Reads a CSV with `image_id` and any of age, sex, localization, in whatever case.
-
-    Rows without any content, which spreadsheets leave at the end, are passed over.
+    """Reads a table (`tables.read`) with `image_id` and any of age, sex, localization.
 
     Returns:
         By image id the patient, or a sentence where the row is wrong; and warnings.
 
     Raises:
-        TableError: No CSV, or no column `image_id`.
+        TableError: It cannot be read, or has no column `image_id`.
     """
+    table = tables.read(path, ("image_id", *PATIENT_COLUMNS))
+    if "image_id" not in table.columns:
+        raise TableError(
+            f"The table {path} has no column image_id. Expected the columns image_id, age, sex, "
+            "localization."
+        )
+    warnings = []
+    if missing := [name for name in PATIENT_COLUMNS if name not in table.columns]:
+        warnings.append(
+            f"The table {path} has no column {' and none '.join(missing)}, which counts as "
+            f"unknown of every patient; its columns are {', '.join(table.columns)}."
+        )
     patients: dict[str, Patient | str] = {}
-    warnings: list[str] = []
     nameless = 0
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=separator(path))
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            if "image_id" not in reader.fieldnames:
-                raise TableError(
-                    f"The table {path} has no column image_id. Expected the columns image_id, "
-                    "age, sex, localization."
-                )
-            if missing := [name for name in PATIENT_COLUMNS if name not in reader.fieldnames]:
-                warnings.append(
-                    f"The table {path} has no column {' and none '.join(missing)}, which counts as "
-                    f"unknown of every patient; its columns are {', '.join(reader.fieldnames)}."
-                )
-            for row in reader:
-                name = image_id((row["image_id"] or "").strip())
-                if not name:
-                    nameless += any(row.get(column) for column in PATIENT_COLUMNS)
-                    continue
-                if name in patients:
-                    patients[name] = f"The table of patients lists {name} twice."
-                    continue
-                try:
-                    patient, notes = parse(*(row.get(name) for name in PATIENT_COLUMNS))
-                except PatientError as error:
-                    patients[name] = str(error)
-                    continue
-                patients[name] = patient
-                warnings += [f"{name}: {note}" for note in notes]
-    except UnicodeDecodeError:
-        raise TableError(f"The table {path} {NOT_UTF8}") from None
-    except (OSError, csv.Error) as error:
-        raise TableError(f"The table {path} cannot be read: {error}") from None
+    for row in table.to_dict("records"):
+        name = image_id(row["image_id"])
+        if not name:
+            nameless += any(row.get(column) for column in PATIENT_COLUMNS)
+            continue
+        if name in patients:
+            patients[name] = f"The table of patients lists {name} twice."
+            continue
+        try:
+            patient, notes = parse(*(row.get(column) for column in PATIENT_COLUMNS))
+        except PatientError as error:
+            patients[name] = str(error)
+            continue
+        patients[name] = patient
+        warnings += [f"{name}: {note}" for note in notes]
     if nameless:
         warnings.append(f"{nameless} row(s) of the table have no image_id: of no picture.")
     return patients, warnings

@@ -21,6 +21,7 @@ from dermsa.patient import Patient
 from dermsa.plots import percent
 from tests.drawn_evaluations import drawn_evaluation
 from tests.drawn_weights import ELSEWHERE, GOOD, POOR, UNMEASURED, write_weights
+from ui.compare import selection
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = (
@@ -186,6 +187,13 @@ def test_the_link_carries_the_selection(evaluations):
     assert "Absent" in page.warning[0].value
     page.multiselect(key="models").set_value([GOOD, UNMEASURED]).run()
     assert page.query_params["models"] == [GOOD, UNMEASURED]
+
+
+def test_a_link_with_more_models_than_are_compared_shows_the_first(evaluations, monkeypatch):
+    monkeypatch.setattr(selection, "MAX_MODELS", 1)
+    page = opened(models=[POOR, GOOD])
+    assert page.multiselect(key="models").value == [POOR]
+    assert "names 2 models; the first 1 of them" in page.warning[0].value
 
 
 def test_tests_fit_the_figure(compared):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -16,8 +16,10 @@ from dermsa.comparison import (
 )
 from dermsa.evaluation import attention_quality
 from dermsa.evaluation.record import Evaluation
+from dermsa.evaluation.statistics import Interval
 from dermsa.plots import percent
-from dermsa.taxonomy import NAMES
+from dermsa.plots_compare import n_text
+from dermsa.taxonomy import NAMES, in_sentence
 from ui.figures import show_figure
 
 
@@ -52,13 +54,20 @@ def show_attention(chosen: Chosen, papers: Sequence[str]) -> None:
         plots_compare.describe(title, figures),
         "attention",
     )
-    say_what_was_measured(chosen, measured)
+    say_what_was_measured(chosen, measured, figures, of_class)
     show_agreement(chosen, measured, of_class)
     show_removal(chosen)
 
 
-def say_what_was_measured(chosen: Chosen, measured: Sequence[Evaluation]) -> None:
+def say_what_was_measured(
+    chosen: Chosen,
+    measured: Sequence[Evaluation],
+    figures: Mapping[str, Mapping[str, Interval]],
+    of_class: str | None,
+) -> None:
     of = measured[0].attention
+    rests_on = [interval for by_kind in figures.values() for interval in by_kind.values()]
+    n = f"n = {n_text(rests_on)}" if rests_on else "No photo"
     shown = [
         f"{chosen.labels[one.model]} shows the maps of its member {one.attention.network}, so "
         "these are its figures. "
@@ -67,10 +76,12 @@ def say_what_was_measured(chosen: Chosen, measured: Sequence[Evaluation]) -> Non
     ]
     st.caption(
         "".join(shown)
-        + f"Measured on {of.images:,} photos with a lesion mask, deletion and insertion on "
-        f"{of.curve_images:,}; 95 % intervals, bootstrap over lesions. The lesions cover "
+        + f"{n} with a lesion mask{f' that show {in_sentence(of_class)}' if of_class else ''}; "
+        f"deletion and insertion on up to {attention_quality.CURVE_IMAGES_PER_CLASS} photos of "
+        "each diagnosis. 95 % intervals, bootstrap over lesions. All lesions together cover "
         f"{percent(of.lesion_area.value)} of the photos, which is what an even map would score in "
-        "the first measure; “centre of the photo” is a blob in the middle, which explains nothing."
+        "the first measure for any diagnosis; “centre of the photo” is a blob in the middle, which "
+        "explains nothing."
     )
 
 
@@ -88,6 +99,11 @@ def show_removal(chosen: Chosen) -> None:
         st.info("This kind of map was not measured.")
         return
     show_figure(plots_compare.removal_curves(found), describe_removal(kind, found), "removal")
+    most = max(one.attention.curve_images for one in chosen.evaluations if one.attention)
+    st.caption(
+        f"Mean over {most:,} photos, up to {attention_quality.CURVE_IMAGES_PER_CLASS} of each "
+        "diagnosis, whichever is chosen above."
+    )
 
 
 def show_agreement(chosen: Chosen, measured: Sequence[Evaluation], of_class: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dermsa import plots_compare
-from dermsa.comparison import Chosen, grouped
+from dermsa.comparison import Chosen, grouped, what_grey_means
 from dermsa.evaluation import subgroups
 from ui.figures import show_figure
 
@@ -39,8 +39,7 @@ def show_groups(chosen: Chosen, papers: Sequence[str]) -> None:
     figure = plots_compare.interval_rows(found.figures, title, found.small, found.shown)
     show_figure(figure, plots_compare.describe(title, found.figures), "groups")
     st.caption(
-        f"Grey: rests on fewer than {subgroups.SMALL} lesions. 95 % intervals, bootstrap over "
-        "lesions. "
+        f"{what_grey_means(metric)} 95 % intervals, bootstrap over lesions. "
         + (f"Not defined for: {'; '.join(found.missing)}. " if found.missing else "")
         + "Groups differ in their mix of diagnoses, which moves these figures, too:"
     )

@@ -25,9 +25,13 @@ def ask_what_to_compare() -> tuple[list[Source], list[str]]:
         asked = st.query_params.get_all("models")
         shipped = [name for name in store.offered_models() if name in found]
         ready = [name for name in shipped if name in measured]
-        st.session_state.models = [name for name in asked if name in found] or (
-            (ready or shipped)[:MAX_MODELS]
-        )
+        known = list(dict.fromkeys(name for name in asked if name in found))
+        st.session_state.models = (known or ready or shipped)[:MAX_MODELS]
+        if len(known) > MAX_MODELS:
+            st.warning(
+                f"The link names {len(known)} models; the first {MAX_MODELS} of them are shown.",
+                icon=":material/link_off:",
+            )
         if strange := [name for name in asked if name not in found]:
             st.warning(
                 f"The link also names {', '.join(strange)}, which are not on this machine.",

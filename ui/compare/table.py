@@ -13,7 +13,6 @@ from dermsa.comparison import (
     caveats,
     cell,
     in_short,
-    n_text,
     not_trained,
     on_these_data,
     published_models,
@@ -24,7 +23,7 @@ from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.record import Evaluation
 from dermsa.inference import store
 from dermsa.plots import percent
-from dermsa.plots_compare import printed_text
+from dermsa.plots_compare import n_text, printed_text
 
 FIRST_ROWS = 8
 
