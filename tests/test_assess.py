@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dermsa.cli import main
-from dermsa.datasets import more_photos, registry, splits
+from dermsa.datasets import more_photos, registry, splits, synthetic
 from dermsa.datasets.dataset import DatasetError
 from dermsa.evaluation import elsewhere, record
 from dermsa.evaluation.assess import (
@@ -21,6 +21,7 @@ from dermsa.evaluation.assess import (
     assess_run,
     read_truth,
 )
+from dermsa.evaluation.evaluate import subject
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import store
 from dermsa.inference.ensemble import open_predictor
@@ -338,6 +339,24 @@ def test_a_model_is_measured_under_another_protocol(
     tested = splits.draw(synthetic_dataset, "image-90-10", 1).rows(synthetic_dataset, "test")
     shared = np.isin(lesions.iloc[tested], lesions.iloc[trained])
     assert f"{shared.mean():.1%} of the images" in accuracy
+
+
+def test_what_else_trained_is_told_where_another_data_set_tests(
+    synthetic_data, synthetic_dataset, tmp_path, monkeypatch
+):
+    data, weights = tmp_path / "data", tmp_path / "weights"
+    data.mkdir()
+    (data / "ham10000").symlink_to(synthetic_data / "ham10000")
+    synthetic.write_isic2018_test(data / "isic2018", lesions_per_class=1, size=(64, 80))
+    shutil.copytree(store.weights_folder() / MODEL, weights / MODEL)
+    card = store.read_card(MODEL)
+    card["protocol"]["sha256"] = splits.draw(synthetic_dataset, "lesion").sha256
+    card["data"]["more"] = {"isic2017-half": {"images": 5, "by_class": {}}}
+    (weights / MODEL / store.CARD).write_text(json.dumps(card))
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(weights))
+    said = subject(MODEL, data=data, protocol="isic2018").sentence
+    assert "whether any shows a lesion of isic2018 was not looked at" in said
+    assert "isic2017" not in subject(MODEL, data=data).sentence
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,11 @@ def subject(
     under = trained.protocol if split.sha256 != trained.sha256 else ""
     folds = card.get("folds", {}).get("count", 1)
     words = sentence(predictor.model.name, dataset, split, part, rows, found, under, folds)
+    if dataset.name != own.name and card["data"].get("more"):
+        words += (
+            f" Photos of {', '.join(card['data']['more'])} trained it, too; whether any shows a "
+            f"lesion of {dataset.name} was not looked at."
+        )
     return Subject(predictor, dataset, split, part, rows, found, words)
 
 
