@@ -67,7 +67,7 @@ def say_what_was_measured(
 ) -> None:
     of = measured[0].attention
     rests_on = [interval for by_kind in figures.values() for interval in by_kind.values()]
-    n = f"n = {n_text(rests_on)}" if rests_on else "No photo"
+    n = f"n = {n_text(rests_on)} photos" if rests_on else "No photo"
     shown = [
         f"{chosen.labels[one.model]} shows the maps of its member {one.attention.network}, so "
         "these are its figures. "
