@@ -1010,7 +1010,7 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa evaluate --protocol image-90-10\n"
         "  python -m dermsa evaluate --all --save\n"
         "  python -m dermsa evaluate --all --cost\n"
-        "  python -m dermsa evaluate --elsewhere isic2017 --save\n"
+        "  python -m dermsa evaluate --elsewhere isic2017-rest --save\n"
         "  python -m dermsa evaluate --images photos/ --truth truth.csv",
         _evaluate_arguments,
         _evaluate,
