@@ -12,6 +12,9 @@ import pandas as pd
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 
+TELLS_SEPARATOR = "sep="
+"""Begins a first line that Excel writes and reads: "sep=;"."""
+
 
 class TableError(ValueError):
     """A table that cannot be used, or pictures that it cannot tell apart; the message says why."""
@@ -37,7 +40,10 @@ def read(path: str | os.PathLike, names: Collection[str] = ()) -> pd.DataFrame:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, delimiter=separator(path))
-            heads = _heads(next(lines, []), names)
+            first = next(lines, [])
+            if first[:1] == [TELLS_SEPARATOR]:
+                first = next(lines, [])
+            heads = _heads(first, names)
             rows, numbers = [], []
             for line in lines:
                 cells = [cell.strip() for cell in line]
@@ -67,7 +73,10 @@ def separator(path: str | os.PathLike) -> str:
     """What stands between the cells of a table, by its first line: a comma, as everywhere, a
     semicolon, as spreadsheets of many countries write it, or a tab."""
     with open(path, encoding="utf-8-sig") as file:
-        return max(",;\t", key=file.readline().count)
+        line = file.readline().rstrip("\r\n")
+    if line.startswith(TELLS_SEPARATOR) and len(line) == len(TELLS_SEPARATOR) + 1:
+        return line[-1]
+    return max(",;\t", key=line.count)
 
 
 def image_id(name: str | os.PathLike) -> str:

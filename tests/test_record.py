@@ -201,10 +201,11 @@ def test_a_wrong_table_is_refused_in_a_sentence(tmp_path, text, sentence):
     "text",
     [
         GOOD.replace(",", ";").replace("0.", "0,"),
+        "sep=|\r\n" + GOOD.replace(",", "|").replace("\n", "\r\n"),
         "Image_ID, Truth , x,y,,\na.jpg,x,0.7,0.3,,\n\nb.JPG,y,0.4,0.6,,\nfolder/c.png,y,.5,.5,,\n",
         GOOD.replace("0.7,0.3", "0.7,0.31").replace("0.4,0.6", "0.4,0.59"),
     ],
-    ids=["semicolons", "spaces, suffixes, empty columns", "rounded"],
+    ids=["semicolons", "its separator told", "spaces, suffixes, empty columns", "rounded"],
 )
 def test_tables_as_others_write_them_are_read(tmp_path, text):
     predictions, cases = read(tmp_path, text)
