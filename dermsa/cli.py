@@ -90,6 +90,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from dermsa import tables
     from dermsa.inference import batch
     from dermsa.inference.ensemble import open_predictor
 
@@ -103,7 +104,7 @@ def _predict(options: argparse.Namespace) -> None:
             raise ValueError(twice)
         if os.path.exists(options.out) and os.path.samefile(options.out, options.patients):
             raise ValueError("--out would replace the table of --patients; name another file.")
-        warnings += batch.unmatched(files, patients)
+        warnings += batch.unmatched(map(tables.image_id, files), patients)
     for warning in warnings:
         print(f"dermsa: {warning}", file=sys.stderr)
     failed = unreliable = 0

@@ -91,6 +91,8 @@ def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
     """One pair in its own words; of many, how many differ."""
     if len(found) == 1:
         return f"{found[0].sentence}."
+    if any(pair.too_many for pair in found):
+        return f"{figure.title}: {found[0].sentence.rpartition('; ')[2]}."
     holding = sum(pair.holds for pair in found)
     return (
         f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "
@@ -133,6 +135,8 @@ def difference_row(pair: compare.Pair, labels: dict[str, str]) -> dict[str, str]
 def _verdict(pair: compare.Pair) -> str:
     if not math.isfinite(pair.adjusted_p):
         return "not defined"
+    if pair.too_many:
+        return "too many pairs"
     return "**more than chance**" if pair.holds else "within chance"
 
 
@@ -354,7 +358,7 @@ class Grouped(NamedTuple):
     Attributes:
         figures: By label of the model, then by title of the group; only where it is defined.
         shown: Titles of the groups that have it, in their order.
-        small: Of them those whose figure rests on too few lesions to be believed.
+        small: Of them those whose figure rests on too little to be believed, see `is_small`.
         missing: Titles of those that have it not.
     """
 

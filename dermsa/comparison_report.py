@@ -22,7 +22,7 @@ import plotly.io
 from dermsa.evaluation.compare import Row
 from dermsa.evaluation.metrics import METRICS
 from dermsa.evaluation.record import Evaluation
-from dermsa.plots_compare import interval_text, n_text, printed_text
+from dermsa.plots_compare import WHAT_N_IS, interval_text, n_text, printed_text
 
 BEST = (
     "Marked: better than every other one beyond chance (paired bootstrap over lesions, p < 0.05 "
@@ -132,7 +132,7 @@ def html_report(
         for note in dict.fromkeys(note for one in evaluations for note in one.notes)
     ]
     body += ["<h2>Figures with 95 % intervals</h2>", _html_table(rows, names, published or {})]
-    body.append(f"<p>n: photos that a figure rests on. {html.escape(BEST)}</p>")
+    body.append(f"<p>{WHAT_N_IS} {html.escape(BEST)}</p>")
     drawn = 0
     for section in sections:
         body.append(f"<h2>{html.escape(section.title)}</h2>")

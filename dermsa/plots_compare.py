@@ -430,6 +430,9 @@ def class_bars(
     )
 
 
+WHAT_N_IS = "n: photos that a figure rests on."
+
+
 def n_text(intervals: Sequence[Interval]) -> str:
     """How many cases figures rest on: precisions on what each model called so."""
     least, most = min(of.n for of in intervals), max(of.n for of in intervals)

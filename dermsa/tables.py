@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -31,52 +33,54 @@ def read(path: str | os.PathLike, names: Collection[str] = ()) -> pd.DataFrame:
         names: Columns that are found in whatever case, such as "image_id".
 
     Returns:
-        Text ("" where empty) without space around it, a column a heading; `line` of the file,
-        from 1, as the index.
+        Text ("" where empty) without space around it, a column a heading; the line of the file
+        on which a row ends, from 1, as the index.
 
     Raises:
         TableError: What is wrong with it, in a sentence.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, delimiter=separator(path))
-            first = next(lines, [])
+            lines = csv.reader(file, delimiter=separator(path), strict=True)
+            filled = ((lines.line_num, cells) for line in lines if any(cells := _stripped(line)))
+            _, first = next(filled, (0, []))
             if first[:1] == [TELLS_SEPARATOR]:
-                first = next(lines, [])
-            heads = _heads(first, names)
+                _, first = next(filled, (0, []))
+            known = {name.lower(): name for name in names}
+            heads = [known.get(head.lower(), head) for head in first]
             rows, numbers = [], []
-            for line in lines:
-                cells = [cell.strip() for cell in line]
-                if not any(cells):
-                    continue
+            for number, cells in filled:
                 if any(cells[len(heads) :]):
-                    raise TableError(
-                        f"The table {path} has more cells in line {lines.line_num} than headings. "
-                        "Decimal commas want semicolons between the cells, or quotes."
-                    )
+                    raise TableError(_too_many_cells(path, number, heads))
                 rows.append((cells + [""] * len(heads))[: len(heads)])
-                numbers.append(lines.line_num)
+                numbers.append(number)
     except UnicodeDecodeError:
         raise TableError(
             f"The table {path} is not in UTF-8; save it anew as “CSV UTF-8”."
         ) from None
     except (OSError, csv.Error) as error:
-        raise TableError(f"The table {path} cannot be read: {error}") from None
-    table = pd.DataFrame(rows, index=pd.Index(numbers, name="line"), columns=heads, dtype=object)
-    named = [name for name in heads if name]
-    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        raise TableError(f"The table {path} cannot be read: {error}.") from None
+    named = Counter(head for head in heads if head)
+    if repeated := [name for name, count in named.items() if count > 1]:
         raise TableError(f"The table {path} has two columns {repeated[0]}.")
-    return table[named]
+    table = pd.DataFrame(rows, index=pd.Index(numbers, name="line"), columns=heads, dtype=object)
+    return table[list(named)]
 
 
 def separator(path: str | os.PathLike) -> str:
-    """What stands between the cells of a table, by its first line: a comma, as everywhere, a
-    semicolon, as spreadsheets of many countries write it, or a tab."""
+    """What stands between the cells of a table, by its first line that is not empty: a comma, as
+    everywhere, a semicolon, as spreadsheets of many countries write it, or a tab."""
     with open(path, encoding="utf-8-sig") as file:
-        line = file.readline().rstrip("\r\n")
+        line = next((line.strip("\r\n") for line in file if line.strip()), "")
     if line.startswith(TELLS_SEPARATOR) and len(line) == len(TELLS_SEPARATOR) + 1:
         return line[-1]
-    return max(",;\t", key=line.count)
+    unquoted = re.sub('"[^"]*"', "", line)
+    return max(",;\t", key=unquoted.count)
+
+
+def number(text: str) -> str:
+    """A cell with a decimal point where it may have a decimal comma."""
+    return text.replace(",", ".", 1)
 
 
 def image_id(name: str | os.PathLike) -> str:
@@ -89,6 +93,12 @@ def image_id(name: str | os.PathLike) -> str:
     return path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
 
 
-def _heads(line: list[str], names: Collection[str]) -> list[str]:
-    known = {name.lower(): name for name in names}
-    return [known.get(head.strip().lower(), head.strip()) for head in line]
+def _stripped(line: list[str]) -> list[str]:
+    return [cell.strip() for cell in line]
+
+
+def _too_many_cells(path: str | os.PathLike, line: int, heads: list[str]) -> str:
+    hint = " Decimal commas want semicolons between the cells, or quotes."
+    if len(heads) < 2:
+        hint = " The first line has to be that of the headings."
+    return f"The table {path} has more cells in line {line} than headings.{hint}"

@@ -208,6 +208,9 @@ def test_a_source_that_trained_the_model_is_refused(both_sources, tmp_path, monk
         ("image,age\na,50\n", "neither a column dx nor one per diagnosis"),
         ("name,dx\na,mel\n", "no column image_id"),
         ("image_id,dx\n", "no row"),
+        ("image_id,dx\na,mel\n,nv\n", "no image_id in line 3"),
+        ('image_id,dx,lesion_id\na,mel,1\nb,nv,"2\nc,nv,3\n', "cannot be read: unexpected end"),
+        ("Lesions of June\nimage_id,dx\na,mel\n", "has to be that of the headings"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path, text, sentence):
@@ -396,7 +399,10 @@ def test_ids_with_dots_stay_whole(photos, tmp_path):
     assert "on 3 images in" in said and "something known of the patient for 2 of 3" in said
     assert "bootstrap over photos: no lesion_id" in said
     told = " ".join(evaluation.notes)
-    assert "1 picture(s) have no row in the table" in told and "no picture, for example x" in told
+    assert (
+        "1 picture(s) have no row in the table" in told
+        and "no true diagnosis, for example x" in told
+    )
 
 
 # --- compare on the command line ----------------------------------------------------------------

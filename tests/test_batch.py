@@ -181,7 +181,7 @@ def test_a_name_with_accents_finds_its_row_however_they_are_written(tmp_path):
     patients, warnings = batch.read_patients(table)
     path = tmp_path / (unicodedata.normalize("NFD", composed) + ".jpg")
     assert patients[tables.image_id(path)].age == 40
-    assert not batch.unmatched([path], patients) and len(warnings) == 1
+    assert not batch.unmatched([tables.image_id(path)], patients) and len(warnings) == 1
 
 
 def test_a_file_name_that_is_no_text_and_a_broken_off_run(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from drawn_evaluations import drawn_evaluation
 
+from dermsa import comparison
 from dermsa.evaluation import compare, statistics
 from dermsa.evaluation.compare import Figure, NotComparable
 from dermsa.evaluation.metrics import METRICS, macro_recall
@@ -186,6 +187,8 @@ def test_more_pairs_than_the_samples_can_tell_apart_are_called_so(good):
     assert [pair.holds for pair in few] == [True, True, False]  # 200 samples, 3 pairs
     assert not any(pair.holds for pair in many)
     assert all("too few to tell any of 10 pairs from chance" in pair.sentence for pair in many)
+    assert all(pair.too_many for pair in many) and not any(pair.too_many for pair in few)
+    assert "too few to tell any of 10 pairs" in comparison.in_short(many, Figure("accuracy"))
 
 
 def test_a_single_lesion_tells_no_difference_from_chance(good):
@@ -198,7 +201,7 @@ def test_a_single_lesion_tells_no_difference_from_chance(good):
     models = [answering(part, "A", right), answering(part, "B", np.full(len(right), 5))]
     (pair,) = compare.pairs(models, Figure("roc_auc", "mel"))
     assert pair.comparison.difference.value == pytest.approx(-0.5)
-    assert not pair.holds and pair.sentence.endswith("there is nothing to test")
+    assert not pair.holds and pair.sentence.endswith("whether that is chance cannot be told")
 
 
 def test_delong_compares_areas_over_lesions(good, poor):

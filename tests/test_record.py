@@ -204,14 +204,33 @@ def test_a_wrong_table_is_refused_in_a_sentence(tmp_path, text, sentence):
         "sep=|\r\n" + GOOD.replace(",", "|").replace("\n", "\r\n"),
         "Image_ID, Truth , x,y,,\na.jpg,x,0.7,0.3,,\n\nb.JPG,y,0.4,0.6,,\nfolder/c.png,y,.5,.5,,\n",
         GOOD.replace("0.7,0.3", "0.7,0.31").replace("0.4,0.6", "0.4,0.59"),
+        "\n\n" + GOOD.replace("truth", "TRUTH"),
     ],
-    ids=["semicolons", "its separator told", "spaces, suffixes, empty columns", "rounded"],
+    ids=[
+        "semicolons",
+        "its separator told",
+        "spaces, suffixes, empty columns",
+        "rounded",
+        "empty lines",
+    ],
 )
 def test_tables_as_others_write_them_are_read(tmp_path, text):
     predictions, cases = read(tmp_path, text)
     assert predictions.classes == ("x", "y") and list(cases["image_id"]) == ["a", "b", "c"]
     np.testing.assert_allclose(predictions.probabilities[:, 0], [0.7, 0.4, 0.5], atol=0.01)
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+
+
+def test_seven_probabilities_of_two_digits_and_truths_in_capitals_are_read(tmp_path):
+    ours, other = drawn_evaluation("Ours"), drawn_evaluation("Other", 0.6, seed=2)
+    path, table = theirs(other, tmp_path)
+    rounded = table.round(2).assign(truth=table["truth"].str.upper(), age="NA")
+    assert (rounded[list(ours.classes)].sum(axis=1) - 1).abs().max() > 0.015
+    rounded.rename(columns=str.upper).to_csv(path)
+    read = record.measured_elsewhere(path, ours)
+    for metric in ("macro_roc_auc", "accuracy"):
+        mine = other.interval(metric).value
+        assert read.interval(metric).value == pytest.approx(mine, abs=0.02)
 
 
 def test_missing_classes_are_refused(tmp_path):

@@ -524,6 +524,9 @@ def test_delong_of_areas_that_no_lesion_moves_tells_nothing():
     result = delong_test(positive, 1.0 * positive, -1.0 * positive)
     assert (result.first, result.second) == (1, 0)
     assert np.isnan([result.p_value, result.difference.low, result.difference.high]).all()
+    ranks = np.arange(5.0)  # alike for all lesions, but for rounding
+    result = delong_test(np.arange(10) > 4, np.tile(ranks, 2), np.r_[ranks, ranks - 0.25])
+    assert np.isnan([result.p_value, result.difference.low, result.difference.high]).all()
 
 
 # Holm

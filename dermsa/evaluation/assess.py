@@ -355,7 +355,7 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
     """
     names = ("image_id", "image", "dx", *OPTIONAL_COLUMNS)
     try:
-        table = tables.read(path, names).reset_index(drop=True)
+        table = tables.read(path, names)
     except TableError as error:
         raise TruthError(str(error)) from None
     if "image_id" not in table.columns:
@@ -364,6 +364,9 @@ def read_truth(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
         raise TruthError(f"The table {path} has no column image_id (or image).")
     if table.empty:
         raise TruthError(f"The table {path} has no row.")
+    if len(nameless := table.index[table["image_id"] == ""]):
+        raise TruthError(f"The table {path} has no image_id in line {nameless[0]}.")
+    table = table.reset_index(drop=True)
     table["image_id"] = [tables.image_id(text) for text in table["image_id"]]
     if table["image_id"].duplicated().any():
         repeated = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
@@ -474,7 +477,7 @@ def _patients(table: pd.DataFrame, path: Path | None) -> tuple[list[Patient], li
         for image_id, patient in zip(table["image_id"], found, strict=True):
             if isinstance(patient, str):
                 raise TruthError(f"{image_id}: {patient}")
-        return found, warnings + batch.unmatched(map(Path, table["image_id"]), known)
+        return found, warnings + batch.unmatched(table["image_id"], known, "true diagnosis")
     found, warnings = [], []
     for image_id, *values in table[["image_id", *batch.PATIENT_COLUMNS]].itertuples(index=False):
         try:
@@ -497,10 +500,12 @@ def _words(table: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def _one_hot(table: pd.DataFrame, path: Path) -> pd.Series:
-    columns = [name for name in table.columns if name not in ("image_id", *OPTIONAL_COLUMNS)]
+    known = ("image_id", "image", *OPTIONAL_COLUMNS)
+    columns = [name for name in table.columns if name not in known]
     if not columns:
         raise TruthError(f"The table {path} has neither a column dx nor one per diagnosis.")
-    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    values = pd.DataFrame({name: table[name].map(tables.number) for name in columns})
+    values = values.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     wrong = ~(np.isin(values, (0, 1)).all(axis=1) & ((values == 1).sum(axis=1) == 1))
     if wrong.any():
         example = table.loc[wrong, "image_id"].iloc[0]

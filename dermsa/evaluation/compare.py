@@ -129,6 +129,8 @@ class Pair:
         comparison: Second minus first, with the p-value as computed.
         adjusted_p: The p-value after Holm's correction over all pairs of the same call.
         sentence: The result in plain words.
+        too_many: Whether there are more pairs than the bootstrap samples can tell from chance,
+            however much they differ.
     """
 
     first: str
@@ -137,6 +139,7 @@ class Pair:
     comparison: Comparison
     adjusted_p: float
     sentence: str
+    too_many: bool = False
 
     @property
     def holds(self) -> bool:
@@ -352,9 +355,10 @@ def _all_pairs(
             the correction, nothing can be told from so many models, which is not "within chance".
     """
     chosen = list(itertools.combinations(evaluations, 2))
-    too_many = least_p * len(chosen) >= SIGNIFICANT
     results = [compare(*pair) for pair in chosen]
     adjusted = _holm([comparison.p_value for comparison, _ in results])
+    tested = int(np.isfinite(adjusted).sum())
+    too_many = least_p * tested >= SIGNIFICANT
     return tuple(
         Pair(
             first.model,
@@ -362,7 +366,8 @@ def _all_pairs(
             test,
             comparison,
             float(p),
-            f"{words}; {_too_many(len(chosen)) if too_many else _verdict(float(p), len(chosen))}",
+            f"{words}; {_verdict(comparison, float(p), tested, too_many)}",
+            too_many and math.isfinite(p),
         )
         for (first, second), (comparison, words), p in zip(chosen, results, adjusted, strict=True)
     )
@@ -453,16 +458,16 @@ def _more_or_less(
     )
 
 
-def _too_many(number_of_pairs: int) -> str:
-    return (
-        f"these bootstrap samples are too few to tell any of {number_of_pairs} pairs from chance: "
-        "compare fewer models"
-    )
-
-
-def _verdict(p: float, number_of_pairs: int) -> str:
+def _verdict(comparison: Comparison, p: float, number_of_pairs: int, too_many: bool) -> str:
     if not math.isfinite(p):
+        if abs(comparison.difference.value) > 0:  # which NaN is not
+            return "whether that is chance cannot be told"
         return "there is nothing to test"
+    if too_many:
+        return (
+            f"these bootstrap samples are too few to tell any of {number_of_pairs} pairs from "
+            "chance: compare fewer models"
+        )
     shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.1f}"
     corrected = f", corrected for {number_of_pairs} pairs" if number_of_pairs > 1 else ""
     if p < SIGNIFICANT:

@@ -138,8 +138,8 @@ def subject(
     words = sentence(predictor.model.name, dataset, split, part, rows, found, under, folds)
     if dataset.name != own.name and card["data"].get("more"):
         words += (
-            f" Photos of {', '.join(card['data']['more'])} trained it, too; whether any shows a "
-            f"lesion of {dataset.name} was not looked at."
+            f" That is said of {own.name} alone: photos of {', '.join(card['data']['more'])} "
+            f"trained it, too, and whether any shows a lesion of {dataset.name} was not looked at."
         )
     return Subject(predictor, dataset, split, part, rows, found, words)
 

@@ -50,9 +50,8 @@ CASE_COLUMNS = (
 )  # fmt: skip
 """What is known of a case; the last five may be empty, the last one may be missing."""
 REQUIRED_COLUMNS = ("image_id", "truth")
-ROUNDED = 0.02
-"""How far from 1 the probabilities of another program may sum, which often have two or three
-digits."""
+ROUNDED = 0.005
+"""How far off a probability of another program may be, which often has two digits."""
 
 
 class EvaluationError(ValueError):
@@ -265,12 +264,13 @@ def load(folder: Path) -> Evaluation:
                 f"{folder / name} is not the file that {EVALUATION} was computed from. {remedy}"
             )
     _check_fresh(folder, about, remedy)
+    table = pd.read_csv(io.BytesIO(contents[PREDICTIONS]), dtype=str, keep_default_na=False)
     predictions, cases = _checked(
-        pd.read_csv(io.BytesIO(contents[PREDICTIONS]), dtype=str, keep_default_na=False),
+        table.set_axis(table.index + 2),  # lines of the file
         folder / PREDICTIONS,
         tuple(about["classes"]),
         about["malignant"],
-        SUM_TOLERANCE,
+        rounded=False,
     )
     try:
         predictions = dataclasses.replace(predictions, lean=lean_of(about))
@@ -310,8 +310,9 @@ def read_predictions(
 
     Args:
         path: A table (`tables.read`) with the columns image_id and truth, one column per class,
-            and any of `CASE_COLUMNS`. An image_id may be the name of a picture file, and
-            probabilities may be rounded: a sum that is off by less than `ROUNDED` is made 1.
+            and any of `CASE_COLUMNS`. An image_id may be the name of a picture file, a truth
+            may be written in whatever case, and probabilities may be rounded: a sum that is off
+            by no more than `ROUNDED` for each class is made 1.
         classes: In the order of the probabilities; None for all other columns of the file.
         malignant: Those of the classes that are malignant.
 
@@ -329,8 +330,11 @@ def read_predictions(
         table["image_id"] = [tables.image_id(text) for text in table["image_id"]]
     for name in table.columns:
         if name == "age" or name not in CASE_COLUMNS:
-            table[name] = table[name].str.replace(",", ".")  # decimal commas
-    return _checked(table, path, classes, malignant, ROUNDED)
+            table[name] = table[name].map(tables.number)
+    if classes and "truth" in table.columns:
+        known = {name.lower(): name for name in classes}
+        table["truth"] = [known.get(text.lower(), text) for text in table["truth"]]
+    return _checked(table, path, classes, malignant, rounded=True)
 
 
 def measured_elsewhere(path: Path, like: Evaluation, name: str | None = None) -> Evaluation:
@@ -394,7 +398,7 @@ def _checked(
     path: Path,
     classes: Sequence[str] | None,
     malignant: Collection[str],
-    tolerance: float,
+    rounded: bool,
 ) -> tuple[Predictions, pd.DataFrame]:
     """See `read_predictions`; the index of the table is the line of the file."""
     if lacking := [name for name in REQUIRED_COLUMNS if name not in table.columns]:
@@ -414,7 +418,10 @@ def _checked(
             f"{path} has truths that are no class: {', '.join(map(repr, unknown[:5]))}. "
             f"The classes are {', '.join(classes)}."
         )
+    tolerance = ROUNDED * len(classes) + 1e-9 if rounded else SUM_TOLERANCE
     probabilities = _probabilities(table, classes, path, tolerance)
+    if rounded:
+        probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     cases = _cases(table, path)
     index = {name: k for k, name in enumerate(classes)}
     return (
@@ -464,14 +471,15 @@ def _probabilities(
             f"{path} has probabilities that do not sum to 1 for {int(wrong.sum())} of "
             f"{len(table)} images, for example {ids[wrong].iloc[0]}: {sums[wrong][0]:.4g}."
         )
-    return values if tolerance == SUM_TOLERANCE else values / sums[:, None]
+    return values
 
 
 def _cases(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    cases = table.reindex(columns=list(CASE_COLUMNS), fill_value="").copy()
+    cases = table.reindex(columns=list(CASE_COLUMNS), fill_value="").reset_index(drop=True)
     cases["lesion_id"] = cases["lesion_id"].where(cases["lesion_id"] != "", cases["image_id"])
     ages = pd.to_numeric(cases["age"], errors="coerce")
-    strange = ages.isna() & ~cases["age"].isin(["", "unknown", "nan"])
+    unknown = cases["age"].str.lower().isin(["", "unknown", "nan", "na"])
+    strange = ~np.isfinite(ages) & ~unknown
     if strange.any():
         raise EvaluationError(
             f"{path} has an age that is no number for {cases.loc[strange, 'image_id'].iloc[0]}."

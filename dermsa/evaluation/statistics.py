@@ -571,7 +571,9 @@ def delong_test(
     covariance = _clustered_covariance(above - areas[:, None], lesion_ids[positive])
     covariance += _clustered_covariance(below - areas[:, None], lesion_ids[~positive])
     value = float(areas[1] - areas[0])
-    error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    rounding = 1e-12 * (covariance[0, 0] + covariance[1, 1])
+    error = math.sqrt(variance) if variance > rounding else 0.0
     margin = NORMAL.inv_cdf((1 + _checked(confidence)) / 2) * error
     if error:
         p_value = 2 * float(NORMAL.cdf(-abs(value) / error))

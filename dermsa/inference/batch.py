@@ -125,13 +125,19 @@ def same_names(files: Iterable[Path]) -> str:
     return ""
 
 
-def unmatched(files: Iterable[Path], patients: Iterable[str]) -> list[str]:
-    """Warnings of pictures without a row, and of rows without a picture."""
-    ids, listed = {image_id(path) for path in files}, set(patients)
+def unmatched(ids: Iterable[str], patients: Iterable[str], noun: str = "picture") -> list[str]:
+    """Warnings of pictures without a row, and of rows without a picture.
+
+    Args:
+        ids: Image ids, of the pictures that are answered.
+        patients: Those of the table.
+        noun: What the pictures that are answered all have.
+    """
+    ids, listed = set(ids), set(patients)
     warnings = []
     for names, sentence in (
         (ids - listed, "picture(s) have no row in the table and count as of unknown patients"),
-        (listed - ids, "row(s) of the table have no picture"),
+        (listed - ids, f"row(s) of the table have no {noun}"),
     ):
         if names:
             warnings.append(f"{len(names)} {sentence}, for example {min(names)}.")

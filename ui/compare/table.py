@@ -23,7 +23,7 @@ from dermsa.evaluation.compare import Figure
 from dermsa.evaluation.record import Evaluation
 from dermsa.inference import store
 from dermsa.plots import percent
-from dermsa.plots_compare import n_text, printed_text
+from dermsa.plots_compare import WHAT_N_IS, n_text, printed_text
 
 FIRST_ROWS = 8
 
@@ -61,8 +61,7 @@ def show_table(chosen: Chosen, papers: Sequence[str]) -> None:
     marks = f"{BEST_MARK} better than every other one beyond chance. "
     st.caption(
         (marks if len(chosen.evaluations) > 1 else "")
-        + "n: photos that a figure rests on. Brackets: 95 % interval, bootstrap over "
-        + f"{first.lesions:,} lesions. "
+        + f"{WHAT_N_IS} Brackets: 95 % interval, bootstrap over {first.lesions:,} lesions. "
         + " ".join(caveats(shown))
     )
     if sentence := not_trained(papers, trained_backbones()):
