@@ -45,8 +45,9 @@ STOOD_FOR = {
     "ResNet152": "ResNet50",
     "SEResNeXt101": "itself with fewer blocks",
 }
-# A minute to convert each: test_onnx_export does the first, and DenseNet161 has such blocks, too.
-SLOW_TO_SERVE = {"DattaResNet34", "NASNetMobile"}
+# Half a minute and more to convert each: test_onnx_export does the first, VGG16, ResNet50V2 and
+# DenseNet161 have such blocks, too.
+SLOW_TO_SERVE = {"DattaResNet34", "DattaVGG16", "NASNetMobile", "ResNet50"}
 TOLERANCE = 1e-4
 
 
