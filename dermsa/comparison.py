@@ -92,7 +92,10 @@ def in_short(found: Sequence[compare.Pair], figure: Figure) -> str:
     if len(found) == 1:
         return f"{found[0].sentence}."
     if any(pair.too_many for pair in found):
-        return f"{figure.title}: {found[0].sentence.rpartition('; ')[2]}."
+        return (
+            f"{figure.title}: the bootstrap samples are too few to tell any of {len(found)} pairs "
+            "from chance. Compare fewer models."
+        )
     holding = sum(pair.holds for pair in found)
     return (
         f"{figure.title}: {holding} of {len(found)} pairs differ beyond chance. "

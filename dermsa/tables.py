@@ -49,11 +49,11 @@ def read(path: str | os.PathLike, names: Collection[str] = ()) -> pd.DataFrame:
             known = {name.lower(): name for name in names}
             heads = [known.get(head.lower(), head) for head in first]
             rows, numbers = [], []
-            for number, cells in filled:
+            for line_number, cells in filled:
                 if any(cells[len(heads) :]):
-                    raise TableError(_too_many_cells(path, number, heads))
+                    raise TableError(_too_many_cells(path, line_number, heads))
                 rows.append((cells + [""] * len(heads))[: len(heads)])
-                numbers.append(number)
+                numbers.append(line_number)
     except UnicodeDecodeError:
         raise TableError(
             f"The table {path} is not in UTF-8; save it anew as “CSV UTF-8”."

@@ -79,9 +79,9 @@ def say_what_was_measured(
         + f"{n} with a lesion mask{f' that show {in_sentence(of_class)}' if of_class else ''}; "
         f"deletion and insertion on up to {attention_quality.CURVE_IMAGES_PER_CLASS} photos of "
         "each diagnosis. 95 % intervals, bootstrap over lesions. All lesions together cover "
-        f"{percent(of.lesion_area.value)} of the photos, which is what an even map would score in "
-        "the first measure for any diagnosis; “centre of the photo” is a blob in the middle, which "
-        "explains nothing."
+        f"{percent(of.lesion_area.value)} of the photos: an even map would score that in the first "
+        "measure over all diagnoses, and more or less of a single one. “Centre of the photo” is a "
+        "blob in the middle, which explains nothing."
     )
 
 
