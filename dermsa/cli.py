@@ -198,10 +198,11 @@ def _models(options: argparse.Namespace) -> None:
             f"{'x'.join(map(str, row['feature_shape']))}, {row['parameters']:,} parameters"
         )
     print("Trained models in weights/ (the first answers where none is named):")
-    roles = {name: f"{name} ({role})" for role, name in store.models_by_role().items()}
+    said = {name: f"{name} (earlier)" for name in store.earlier_models()}
+    said |= {name: f"{name} ({role})" for role, name in store.models_by_role().items()}
     for name in store.model_names():
         recall = Interval.from_dict(store.read_card(name)["metrics"]["macro_recall"])
-        print(f"  {roles.get(name, name):<44} macro recall {recall} test images")
+        print(f"  {said.get(name, name):<44} macro recall {recall} test images")
 
 
 # --- presets ---------------------------------------------------------------------------------

@@ -71,6 +71,13 @@ def test_a_model_can_be_asked_for_by_what_it_is_for(weights):
     assert "There is no model 'fast'" in refusal(open_model, "fast")
 
 
+def test_earlier_models_are_there_and_not_offered(weights):
+    (weights / store.EARLIER).write_text("alpha\nbeta\none that is gone\n")
+    assert store.model_names() == ["beta", "alpha", "gamma"]
+    assert open_model("alpha").onnx == b"the network of alpha"
+    assert store.offered_models() == ["beta", "gamma"]  # beta is the accurate one all the same
+
+
 def test_networks_of_later_folds_are_offered_within_their_ensemble_alone(weights):
     card = json.loads((weights / "alpha" / store.CARD).read_text())
     (weights / "turns").mkdir()

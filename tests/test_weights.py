@@ -71,6 +71,13 @@ def test_the_figures_of_a_card_are_those_of_its_kept_answers(name):
         )
 
 
+def test_earlier_models_are_there_and_the_defaults_need_none_of_them():
+    earlier, needed = store.earlier_models(), set(map(store.named, store.ROLES))
+    for name in tuple(needed):
+        needed |= {member["model"] for member in store.read_card(name).get("members", ())}
+    assert earlier <= set(MODELS) and not earlier & needed
+
+
 @pytest.mark.parametrize("role", store.ROLES)
 def test_what_answers_by_default_was_measured_on_another_source_as_it_is(role):
     foreign, card = elsewhere.read(role), store.read_card(role)

@@ -4,7 +4,9 @@ A model is a network, or an ensemble: a card that names other models of `weights
 and the hashes of their cards, which in turn name the hashes of their files.
 
 A model may also be asked for by what it is for, accurate or fast: files of these names in
-`weights/` say which model that is. The accurate one answers where none is named.
+`weights/` say which model that is. The accurate one answers where none is named. The file `earlier`
+names, one a line, models that better ones came after: they stay, as these may have gone on from
+them, and are not offered.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 
 CARD = "card.json"
 ROLES = ("accurate", "fast")
+EARLIER = "earlier"
 MEMBER_KEYS = ("model", "sha256", "weight")
 
 
@@ -75,8 +78,8 @@ def model_names() -> list[str]:
 
 
 def offered_models() -> list[str]:
-    """As `model_names`, but for networks of later folds that answer within an ensemble over folds:
-    these are meant for it, and would only lengthen a doctor's list."""
+    """As `model_names`, but for earlier models, and networks of later folds that answer within an
+    ensemble over folds and are meant for it: these would only lengthen a doctor's list."""
     names, cards = model_names(), {}
     for name in names:
         with contextlib.suppress(ModelError):
@@ -88,7 +91,14 @@ def offered_models() -> list[str]:
         for member in card["members"]
         if cards.get(member["model"], {}).get("protocol", {}).get("fold")
     }
-    return [name for name in names if name not in within - set(models_by_role().values())]
+    left_out = (within | earlier_models()) - set(models_by_role().values())
+    return [name for name in names if name not in left_out]
+
+
+def earlier_models() -> set[str]:
+    """Names of models that better ones came after."""
+    path = weights_folder() / EARLIER
+    return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
 
 
 def models_by_role() -> dict[str, str]:

@@ -26,7 +26,7 @@ from dermsa.evaluation.evaluate import predictions_of, split_of
 from dermsa.evaluation.metrics import Predictions
 from dermsa.inference import novelty, store
 from dermsa.inference.engine import Engine
-from dermsa.inference.store import CARD, ROLES, sha256_of, weights_folder
+from dermsa.inference.store import CARD, EARLIER, ROLES, sha256_of, weights_folder
 from dermsa.inference.views import FLIPS
 from dermsa.inference.views import check as check_views
 from dermsa.models.classifier import ClassifierConfig, build_classifier, decomposes
@@ -290,8 +290,8 @@ def check_name(name: str) -> None:
     """
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
         raise RunError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and '.'.")
-    if name in ROLES:
-        raise RunError(f"{name!r} says what a model is for, and cannot name one.")
+    if name in (*ROLES, EARLIER):
+        raise RunError(f"{name!r} says something of models, and cannot name one.")
 
 
 def _check_not_taken(name: str, replace: bool) -> None:
