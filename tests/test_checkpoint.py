@@ -15,6 +15,7 @@ def small_network(units=3, steps=0):
         [keras.Input((4,)), keras.layers.Dense(units), keras.layers.Dropout(0.5, seed=1)]
     )
     model.compile(keras.optimizers.AdamW(0.01), "mse")
+    model.optimizer.build(model.trainable_variables)
     for _ in range(steps):
         model.train_on_batch(np.ones((8, 4)), np.ones((8, units)))
     return model

@@ -65,12 +65,12 @@ def position(path: Path) -> Position:
 
 
 def restore(path: Path, model: keras.Model) -> None:
-    """Loads what `save` wrote into a model that was compiled for the same stage.
+    """Loads what `save` wrote into a model that was compiled for the same stage, its optimiser
+    built.
 
     Raises:
         RunError: The checkpoint belongs to another network.
     """
-    model.optimizer.build(model.trainable_variables)
     variables = _state(model)
     with np.load(path) as arrays:
         values = [arrays[name] for name in sorted(arrays.files) if name.startswith("v")]
