@@ -46,8 +46,8 @@ STOOD_FOR = {
     "SEResNeXt101": "itself with fewer blocks",
 }
 # Half a minute and more to convert each: test_onnx_export does the first, VGG16, ResNet50V2 and
-# DenseNet161 have such blocks, too.
-SLOW_TO_SERVE = {"DattaResNet34", "DattaVGG16", "NASNetMobile", "ResNet50"}
+# DenseNet161 have such blocks, too, and InceptionResNetV2 is converted with fewer blocks.
+SLOW_TO_SERVE = {"DattaResNet34", "DattaVGG16", "InceptionResNetV2", "NASNetMobile", "ResNet50"}
 TOLERANCE = 1e-4
 
 
@@ -288,6 +288,21 @@ def test_deep_networks_are_served_and_the_same_on_jax_with_fewer_blocks(
     for variable, gradient in zip(classifier.trainable_variables, gradients, strict=True):
         assert gradient is not None and np.any(gradient.numpy()), variable.path
         assert np.isfinite(gradient.numpy()).all(), variable.path
+
+
+def test_inception_resnet_is_served_with_two_blocks_of_each_kind(monkeypatch):
+    """Each block is written in a loop, so that its range decides how many there are."""
+    module = "keras.src.applications.inception_resnet_v2"
+    monkeypatch.setattr(f"{module}.range", lambda first, _: range(first, first + 2), raising=False)
+    config = small_config("InceptionResNetV2")
+    random = np.random.default_rng(5)
+    image = random.uniform(0, 255, (BATCH, *config.input_size, 3)).astype(np.float32)
+    batch = {"image": image, "patient": random.normal(size=(BATCH, 21)).astype(np.float32)}
+    classifier = build_classifier(config)
+    assert classifier.count_params() < 40_000_000  # of 54 million
+    enliven(classifier, batch)
+    answers = Engine(to_onnx(classifier))(image, batch["patient"])
+    assert_close(arrays(answers), arrays(classifier(batch)))
 
 
 @pytest.fixture(scope="module")
