@@ -20,7 +20,7 @@ from dermsa.models.classifier_config import HEADS
 from dermsa.patient import Patient
 from dermsa.training import answers, runs
 from dermsa.training.examples import Examples
-from dermsa.training.export import emphasis_of
+from dermsa.training.export import check_name, emphasis_of
 
 SETTINGS = "--backbone MobileNetV3Small --input-size 64 --initial-weights none --epochs 1"
 SETTINGS += " --batch-size 8 --warmup-steps 0"
@@ -223,6 +223,12 @@ def test_names_that_are_no_folder_names_are_refused(run, name, synthetic_data, c
     arguments = ["export", run.id, "--name", name, "--data", str(synthetic_data)]
     assert main(arguments) == 2
     assert "cannot name a model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["accurate", "fast", "earlier"])
+def test_names_of_the_files_beside_the_models_are_refused(name):
+    with pytest.raises(runs.RunError, match="cannot name one"):
+        check_name(name)
 
 
 def test_a_run_that_is_not_there_is_refused(capsys):
