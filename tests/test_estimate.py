@@ -102,7 +102,8 @@ def test_more_photos_take_more_time(synthetic_data, tmp_path):
 
 
 def test_a_new_gpu_is_not_guessed(synthetic_data, monkeypatch):
-    monkeypatch.setattr(devices, "_gpus", lambda: 1)
+    monkeypatch.setattr(devices, "_gpus", lambda: ("GPU-a1",))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(estimate, "machine_of", lambda device: "Some GPU")
     found = estimate.estimate(values(device="gpu:0"), synthetic_data)
     assert found.seconds_per_epoch is None and found.memory > 0

@@ -158,6 +158,38 @@ def test_gpus_share_what_is_for_any_device(monkeypatch, asleep, made):
     assert devices.environment("cpu")["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
+@pytest.mark.parametrize(
+    ("visible", "left"),
+    [
+        (None, ("gpu:0", "gpu:1", "gpu:2", "cpu")),
+        ("2,0", ("gpu:0", "gpu:2", "cpu")),
+        ("GPU-b", ("gpu:1", "cpu")),
+        ("GPU-", ("cpu",)),  # fits several: CUDA shows none
+        ("1,7,2", ("gpu:1", "cpu")),
+        ("-1", ("cpu",)),
+        ("", ("cpu",)),
+    ],
+)
+def test_gpus_that_a_shared_machine_keeps_from_us_are_none(monkeypatch, visible, left):
+    monkeypatch.setattr(devices, "_gpus", lambda: ("GPU-a1", "GPU-b2", "GPU-c3"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.devices() == left
+    assert devices.resolve("all") == ("all" if len(left) > 2 else left[0])
+
+
+def test_a_run_sees_the_gpu_that_its_runner_gave_it(monkeypatch):
+    monkeypatch.setattr(devices, "_gpus", lambda: ("GPU-a1", "GPU-b2", "GPU-c3"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,2")
+    assert devices.environment("all")["CUDA_VISIBLE_DEVICES"] == "1,2"
+    for device in ("gpu:2", "all"):
+        given = devices.environment(device)
+        with monkeypatch.context() as inside:
+            inside.setenv("CUDA_VISIBLE_DEVICES", given["CUDA_VISIBLE_DEVICES"])
+            assert devices.environment(device) == given
+
+
 # --- one run per device -----------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@ at a time."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,18 +27,45 @@ class DeviceError(ValueError):
 
 
 def devices() -> tuple[str, ...]:
-    """Names of all devices: `gpu:0`, `gpu:1` and so on for NVIDIA's, and `cpu`."""
-    return (*(f"gpu:{i}" for i in range(_gpus())), "cpu")
+    """Names of all devices: `gpu:0`, `gpu:1` and so on for NVIDIA's, and `cpu`.
+
+    Of the GPUs those that CUDA_VISIBLE_DEVICES leaves to this process, where it is set (a shared
+    machine's scheduler does), under the numbers that `nvidia-smi` gives them.
+    """
+    return (*(f"gpu:{i}" for i in _left_to_us(_gpus())), "cpu")
 
 
-def _gpus() -> int:
+def _gpus() -> tuple[str, ...]:
+    """The UUIDs of NVIDIA's GPUs, in the order of their numbers."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetCount()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return tuple(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
     except pynvml.NVMLError:  # no driver
-        return 0
+        return ()
+
+
+def _left_to_us(uuids: tuple[str, ...]) -> list[int]:
+    """Numbers of the GPUs that CUDA_VISIBLE_DEVICES names, by number or by how a UUID begins.
+
+    As CUDA reads it: what follows a name that fits no GPU counts for nothing.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return list(range(len(uuids)))
+    found = []
+    for name in (part.strip() for part in named.split(",")):
+        fits = [
+            number
+            for number, uuid in enumerate(uuids)
+            if name == str(number) or (name.startswith("GPU-") and uuid.startswith(name))
+        ]
+        if len(fits) != 1:
+            break
+        found += fits
+    return sorted(set(found))
 
 
 def resolve(wanted: str, waiting: Mapping[str, int] = {}) -> str:
@@ -80,7 +108,7 @@ def environment(device: str) -> dict[str, str]:
     imported, whose backends look once."""
     if device == "cpu":
         return {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    numbers = ",".join(d.removeprefix("gpu:") for d in _members(device))
+    numbers = ",".join(d.removeprefix("gpu:") for d in members(device))
     # CUDA counts the fastest card first, NVIDIA's driver by their slots, unless told to.
     return {"CUDA_VISIBLE_DEVICES": numbers, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
@@ -129,7 +157,8 @@ WITH_CUDA = {
 }
 
 
-def _members(device: str) -> tuple[str, ...]:
+def members(device: str) -> tuple[str, ...]:
+    """The devices that one stands for: itself, or every GPU."""
     return devices()[:-1] if device == ALL else (device,)
 
 
@@ -146,7 +175,7 @@ def held(device: str, wait: bool = False) -> Iterator[None]:
     """
     with ExitStack() as locks:
         try:
-            for member in _members(device):
+            for member in members(device):
                 locks.enter_context(lock_of(member).acquire(timeout=-1 if wait else GLANCE_SECONDS))
         except Timeout:
             raise DeviceError(
@@ -160,7 +189,7 @@ def is_free(device: str) -> bool:
     """Whether no process has the device now."""
     try:
         with ExitStack() as locks:
-            for member in _members(device):
+            for member in members(device):
                 locks.enter_context(lock_of(member).acquire(timeout=0))
     except Timeout:
         return False

@@ -14,6 +14,7 @@ import psutil
 import pynvml
 
 from dermsa.machine import processor
+from dermsa.training import devices
 
 SAMPLE_SECONDS = 0.1
 
@@ -108,8 +109,9 @@ def machine_of(device: str) -> str:
     """
     if device == "cpu":
         return processor()
-    cards = [card.name for card in gpus()]
-    return ", ".join(cards) if device == "all" else cards[int(device.removeprefix("gpu:"))]
+    cards = gpus()
+    numbers = (int(one.removeprefix("gpu:")) for one in devices.members(device))
+    return ", ".join(cards[number].name for number in numbers)
 
 
 def _gpu(handle) -> Gpu:
