@@ -307,12 +307,18 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", required=True, help="of the model: its folder in weights/")
     _role_argument(parser)
-    parser.add_argument(
-        "--views",
-        type=int,
-        help="views of a photo to average over: 1, with its mirror images 4, with those after a "
+    _model_file_arguments(
+        parser,
+        "views of a photo to average over: 1, with its mirror images 4, with those after a "
         "quarter turn 8 (of a run 4, of a network its own)",
     )
+    data_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the card as JSON")
+
+
+def _model_file_arguments(parser: argparse.ArgumentParser, views: str) -> None:
+    """What a network's folder in `weights/` is written with."""
+    parser.add_argument("--views", type=int, help=views)
     parser.add_argument(
         "--note", action="append", default=[], help="a sentence for the card; may be repeated"
     )
@@ -326,8 +332,6 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="replace a model of that name, if there is one"
     )
-    data_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -447,11 +451,70 @@ def _print_means(means: list, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(mean) for mean in means], indent=1))
         return
-    print("On validation, after a temperature of its own:\n")
-    print(f"{'Log loss':<10}{'Macro AUC':<11}{'Macro recall':<14}Mean of")
+    print("On validation, calibrated there:\n")
+    print(f"{'Log loss':<10}{'Macro AUC':<11}{'Macro recall':<14}Of")
     for mean in means:
         figures = f"{mean.log_loss:<10.4f}{mean.macro_auc:<11.4f}{mean.macro_recall:<14.4f}"
         print(figures + ", ".join(mean.members))
+
+
+# --- soup ------------------------------------------------------------------------------------
+
+
+def _soup_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--of",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="networks in weights/ of one classifier and one split, which may differ in the size "
+        "of their photos",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--name", help="of the soup: its folder in weights/")
+    what.add_argument(
+        "--compare",
+        action="store_true",
+        help="make none: print how the average of every choice of these networks does on "
+        "validation",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=cli_training.size,
+        metavar="N[xN]",
+        help="height and width of its photos in pixels (those of the first network)",
+    )
+    _model_file_arguments(parser, "views of a photo to average over: 1, 4 or 8 (4)")
+    _role_argument(parser)
+    data_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the card as JSON")
+
+
+def _soup(options: argparse.Namespace) -> None:
+    import logging
+
+    from dermsa.training.soup import all_soups, make_soup
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("dermsa").setLevel(logging.INFO)
+    chosen = {"input_size": options.input_size, "data": options.data}
+    if options.views is not None:
+        chosen["views"] = options.views
+    if options.compare:
+        if options.role or options.note or options.replace:
+            raise ValueError("--compare makes no model: it goes without a role, notes and files.")
+        _print_means(all_soups(options.of, **chosen), options.json)
+        return
+    folder = make_soup(
+        options.of,
+        options.name,
+        role=options.role,
+        notes=options.note,
+        weight_format=options.weights_as,
+        replace=options.replace,
+        **chosen,
+    )
+    _say_written(folder, options.json)
 
 
 # --- evaluate --------------------------------------------------------------------------------
@@ -1005,6 +1068,14 @@ COMMANDS: dict[str, Command] = {
         "  python -m dermsa ensemble --members A B C --compare",
         _ensemble_arguments,
         _ensemble,
+    ),
+    "soup": Command(
+        "Make one network in weights/ of several that went on from the same: the average of their "
+        "weights.",
+        "  python -m dermsa soup --of A B C --compare\n"
+        "  python -m dermsa soup --of A B --input-size 256 --name both --weights-as float16",
+        _soup_arguments,
+        _soup,
     ),
     "evaluate": Command(
         "Measure a model in weights/ again from the images, or on pictures of your own.",

@@ -134,19 +134,24 @@ def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
     columns = ("Backbone", "Fold", "Pixels", "Epochs", "Chosen", "Minutes", "Seed", "Preset")
     rows = [["Model", *columns]]
     for card in cards:
-        if "training" not in card:
-            members = " + ".join(member["model"] for member in card["members"])
-            rows.append(
-                [card["name"], f"mean of {members}", *[""] * 6, f"`shipped/{card['name']}`"]
-            )
+        if "members" in card:
+            made_of = f"mean of {_names(card['members'])}"
+            rows.append([card["name"], made_of, *[""] * 6, f"`shipped/{card['name']}`"])
             continue
-        architecture, training = card["architecture"], card["training"]
+        architecture = card["architecture"]
+        fold, pixels = str(card["protocol"].get("fold") or 0), str(architecture["input_size"][0])
+        if "soup" in card:
+            made_of = f"{architecture['backbone']}, weights of {_names(card['soup']['of'])}"
+            preset = f"`shipped/{card['name']}`"
+            rows.append([card["name"], made_of, fold, pixels, *[""] * 4, preset])
+            continue
+        training = card["training"]
         rows.append(
             [
                 card["name"],
                 architecture["backbone"],
-                str(card["protocol"].get("fold") or 0),
-                str(architecture["input_size"][0]),
+                fold,
+                pixels,
                 str(training["epochs_done"]),
                 str(training["chosen_epoch"]),
                 f"{sum(training['curves']['seconds']) / 60:.0f}",
@@ -155,6 +160,10 @@ def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _names(parts: Sequence[Mapping]) -> str:
+    return " + ".join(part["model"] for part in parts)
 
 
 def _thresholds(cards: Sequence[Mapping]) -> list[list[str]]:

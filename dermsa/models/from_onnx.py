@@ -191,10 +191,10 @@ def _as_keras(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
 def _normalisation_behind(
     layer: keras.layers.Layer,
 ) -> keras.layers.BatchNormalization | None:
-    following = [node.operation for node in layer._outbound_nodes]
-    if len(following) == 1 and isinstance(following[0], keras.layers.BatchNormalization):
-        return following[0]
-    return None
+    # A layer that was called once more while the classifier was put together has each twice.
+    following = {id(node.operation): node.operation for node in layer._outbound_nodes}
+    alone = next(iter(following.values())) if len(following) == 1 else None
+    return alone if isinstance(alone, keras.layers.BatchNormalization) else None
 
 
 def _is_behind_a_convolution(layer: keras.layers.BatchNormalization) -> bool:
@@ -252,7 +252,7 @@ def _set_normalisations(
     counts = np.zeros(len(normalised))
     for start in range(0, len(images), BATCH):
         batch = ops.cast(images[start : start + BATCH], "float32")
-        for number, values in enumerate(before(batch, training=False)):
+        for number, values in enumerate(keras.tree.flatten(before(batch, training=False))):
             values = ops.convert_to_numpy(values).astype(float)
             sums[number] += values.sum((0, 1, 2)), np.square(values).sum((0, 1, 2))
             counts[number] += values[..., 0].size

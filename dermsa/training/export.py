@@ -98,7 +98,7 @@ def export(
             "wait until it is done."
         )
     check_name(name)
-    _check_not_taken(name, replace)
+    check_not_taken(name, replace)
     config = run.config()
     check_views(views, config.classifier.input_size)
     log.info("Converting to ONNX.")
@@ -114,7 +114,7 @@ def export(
     more, unknown = _more(config, dataset, data)
     parts, training = part_sizes(dataset, rows), _training(run)
     emphasis = emphasis_of(training["config"], classes, parts, more)
-    measured = _measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
+    measured = measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
     split = splits.read_split(run.split)
     form = {
         "temperature": measured.settings["temperature"],
@@ -135,35 +135,21 @@ def export(
         raise RunError(f"The run {run.id} went on during its export: export it again when it ends.")
     record.save(evaluation, run.folder)
 
-    card = {
-        "name": name,
-        "version": dermsa.__version__,
-        "created": _today(),
-        "classes": list(classes),
-        "class_names": {code: NAMES[code] for code in classes},
-        "malignant": sorted(dataset.malignant),
-        "architecture": _architecture(config.classifier, classifier),
-        "weight_format": weight_format,
-        "decomposes": decomposes(config.classifier),
-        "training": training,
-        "data": {
-            "name": dataset.name,
-            "images": len(dataset.table),
-            "lesions": int(dataset.table["lesion_id"].nunique()),
-            "parts": parts,
-            "more": more,
-        },
-        "protocol": protocol_entry(dataset, split),
-        "age_scale": asdict(age_scale),
-        "views": views,
-        **measured.settings,
-        **measured.results,
-        "notes": [*notes, *unknown],
-        "licence": licence_of(config.dataset, *more),
-        "intended_use": "Decision support for research use; not a medical device.",
-    }
-    if card["decomposes"]:
-        card["bias"] = _by_class(classes, classifier.get_layer("logits").bias)
+    card = network_card(
+        name,
+        config.classifier,
+        classifier,
+        {"training": training},
+        dataset,
+        split,
+        parts,
+        more,
+        age_scale,
+        views,
+        weight_format,
+        measured,
+        [*notes, *unknown],
+    )
     return write_model(card, measured.files, role)
 
 
@@ -200,19 +186,16 @@ def reexport(
     if model.members:
         raise RunError(f"{model.name} is an ensemble: name one of its members instead.")
     check_name(name)
-    _check_not_taken(name, replace)
+    check_not_taken(name, replace)
     old = model.card
     size, classes = tuple(old["architecture"]["input_size"]), tuple(old["classes"])
     views = views or old["views"]
     check_views(views, size)
     onnx = with_weights_as(model.onnx, weight_format)
     dataset = registry.read(old["data"]["name"], data)
-    trained = old["training"]["config"]
-    rows = rows_of(split_of(old, dataset), dataset, trained["limit"], trained["seed"])
+    rows, emphasis = rows_of_card(old, dataset), emphasis_of_card(old)
     age_scale = AgeScale(**old["age_scale"])
-    data_of = old["data"]
-    emphasis = emphasis_of(trained, classes, data_of["parts"], data_of.get("more", {}))
-    measured = _measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
+    measured = measure(onnx, classes, size, age_scale, views, emphasis, dataset, rows)
     card = old | {
         "name": name,
         "version": dermsa.__version__,
@@ -227,7 +210,7 @@ def reexport(
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """What became of a file on its data.
 
     Attributes:
@@ -243,7 +226,7 @@ class _Measured:
     test_probabilities: np.ndarray
 
 
-def _measure(
+def measure(
     onnx: bytes,
     classes: tuple[str, ...],
     size: tuple[int, int],
@@ -252,13 +235,13 @@ def _measure(
     emphasis: np.ndarray,
     dataset: Dataset,
     rows: dict[str, np.ndarray],
-) -> _Measured:
+) -> Measured:
     """Calibrates a file on the validation rows and measures it on those of test."""
     log.info("Calibrating on validation and measuring on test.")
     patients = dataset.patient_vectors(age_scale)
     examples = Examples(cache.decoded(dataset, size), patients, dataset.labels())
     engine = Engine(onnx)
-    measure = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
+    measure = novelty.fit(embeddings_of(engine, examples, some_of(rows["train"])))
     form = form_of(sha256_of(onnx), views, age_scale)
     validation = kept_logits(form, engine, dataset, examples, rows["validation"])
     settings = calibrate(classes, examples.labels[rows["validation"]], validation, emphasis)
@@ -275,7 +258,64 @@ def _measure(
         for logits in (validation, tested, unknown)
     ]
     files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
-    return _Measured(files, settings, results_of(dataset, rows, settings, *said), said[1])
+    return Measured(files, settings, results_of(dataset, rows, settings, *said), said[1])
+
+
+def network_card(
+    name: str,
+    built_of: ClassifierConfig,
+    classifier: keras.Model,
+    origin: Mapping[str, object],
+    dataset: Dataset,
+    split: splits.Split,
+    parts: Mapping,
+    more: Mapping,
+    age_scale: AgeScale,
+    views: int,
+    weight_format: str,
+    measured: Measured,
+    notes: Sequence[str],
+) -> dict:
+    """The card of a network.
+
+    Args:
+        built_of, classifier: The network, with the weights that its file has.
+        origin: Where these came from: the card's entry "training" or "soup".
+        parts, more: Of the card's `data`: the photos of each part, and those of other sources
+            that trained it, too.
+        measured: What became of the file.
+    """
+    classes = built_of.classes
+    card = {
+        "name": name,
+        "version": dermsa.__version__,
+        "created": _today(),
+        "classes": list(classes),
+        "class_names": {code: NAMES[code] for code in classes},
+        "malignant": sorted(dataset.malignant),
+        "architecture": _architecture(built_of, classifier),
+        "weight_format": weight_format,
+        "decomposes": decomposes(built_of),
+        **origin,
+        "data": {
+            "name": dataset.name,
+            "images": len(dataset.table),
+            "lesions": int(dataset.table["lesion_id"].nunique()),
+            "parts": parts,
+            "more": more,
+        },
+        "protocol": protocol_entry(dataset, split),
+        "age_scale": asdict(age_scale),
+        "views": views,
+        **measured.settings,
+        **measured.results,
+        "notes": list(notes),
+        "licence": licence_of(dataset.name, *more),
+        "intended_use": "Decision support for research use; not a medical device.",
+    }
+    if card["decomposes"]:
+        card["bias"] = _by_class(classes, classifier.get_layer("logits").bias)
+    return card
 
 
 def _today() -> str:
@@ -294,7 +334,7 @@ def check_name(name: str) -> None:
         raise RunError(f"{name!r} says something of models, and cannot name one.")
 
 
-def _check_not_taken(name: str, replace: bool) -> None:
+def check_not_taken(name: str, replace: bool) -> None:
     """
     Raises:
         RunError: There is a model of that name, and it shall or must stay.
@@ -326,7 +366,7 @@ def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
     return folder
 
 
-def _some(rows: np.ndarray) -> np.ndarray:
+def some_of(rows: np.ndarray) -> np.ndarray:
     """Enough rows to know a covariance; all of them would only take longer."""
     return np.random.default_rng(0).permutation(rows)[:NOVELTY_PHOTOS]
 
@@ -359,6 +399,28 @@ def emphasis_of(
     weights = class_weights(config["class_weights"], sampler.counts, classes)
     found = weights * sampler.counts / np.maximum(own, 1)
     return np.where(own > 0, found, np.exp(np.log(found[own > 0]).mean()))
+
+
+def emphasis_of_card(card: Mapping) -> np.ndarray:
+    """`emphasis_of` a network's training; of a soup, the geometric mean of its ingredients'."""
+    if "soup" in card:
+        each = [emphasis_of_card(store.read_card(of["model"])) for of in card["soup"]["of"]]
+        return np.exp(np.log(each).mean(axis=0))
+    data = card["data"]
+    classes = tuple(card["classes"])
+    return emphasis_of(card["training"]["config"], classes, data["parts"], data.get("more", {}))
+
+
+def rows_of_card(card: Mapping, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The rows of each part that a network was trained, chosen and tested on.
+
+    Raises:
+        DatasetError: The data are not those the model was split on.
+    """
+    if "soup" in card:
+        return rows_of_card(store.read_card(card["soup"]["of"][0]["model"]), dataset)
+    trained = card["training"]["config"]
+    return rows_of(split_of(card, dataset), dataset, trained["limit"], trained["seed"])
 
 
 def calibrate(
@@ -618,13 +680,19 @@ def _what_it_is(card: dict) -> str:
             f"these weights; {architecture['parameters']:,} parameters in all."
         )
     kind = "mirrored and turned" if card["views"] > len(FLIPS) else "mirrored"
-    return f"{_in_words(architecture)}, {card['views']} {kind} view(s) a photo."
+    network = f"{_in_words(architecture)}, {card['views']} {kind} view(s) a photo."
+    if "soup" in card:
+        of = ", ".join(each["model"] for each in card["soup"]["of"])
+        network += f" Its weights are the mean of those of {of} (a model soup)."
+    return network
 
 
 def _what_was_chosen(card: dict) -> str:
     if "members" in card:
         weights = "Weights, temperature" if card["weighting"] == "fitted" else "Temperature"
         return f"{weights} and thresholds were chosen on validation. {NAMED}"
+    if "soup" in card:
+        return f"Temperature, lean and thresholds were chosen on validation. {NAMED}"
     training = card["training"]
     return (
         f"Epoch {training['chosen_epoch']} of {training['epochs_done']} was chosen on validation; "

@@ -106,7 +106,7 @@ def training(name: str) -> ShippedTraining:
 
     Raises:
         ModelError: There is no such model.
-        ValueError: The model is an ensemble, of which each member has a training.
+        ValueError: The model is an ensemble or a soup, of which each member has a training.
     """
     model = name.removeprefix(PREFIX)
     card = store.read_card(model)
@@ -116,15 +116,24 @@ def training(name: str) -> ShippedTraining:
             f"{model} is an ensemble of several trainings: {members}. All of them are queued by: "
             f"python -m dermsa sweep --table {name}"
         )
+    if "soup" in card:
+        of = " ".join(each["model"] for each in card["soup"]["of"])
+        raise ValueError(
+            f"{model} was not trained itself: its weights are the mean of those of other networks. "
+            f"All of their trainings are queued by: python -m dermsa sweep --table {name}; then it "
+            f"is made by: python -m dermsa soup --of {of} --name NAME --input-size "
+            f"{'x'.join(map(str, card['architecture']['input_size']))}"
+        )
     return ShippedTraining(model, card)
 
 
 def members(name: str) -> list[ShippedTraining]:
-    """The trainings behind the ensemble `shipped/<model>`, or the one behind a network.
+    """The trainings behind the ensemble or soup `shipped/<model>`, or the one behind a network.
 
     Raises:
         ModelError: There is no such model, or a member is missing.
     """
     card = store.read_card(name.removeprefix(PREFIX))
-    models = [member["model"] for member in card.get("members", ())]
-    return [training(PREFIX + model) for model in models] or [training(name)]
+    parts = [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
+    found = [each for part in parts for each in members(PREFIX + part["model"])]
+    return list({each.name: each for each in found}.values()) or [training(name)]

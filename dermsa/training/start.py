@@ -68,7 +68,7 @@ def starting_classifier(
         )
     classifier = build_classifier(trained)
     classifier.load_weights(first.best_weights)
-    return _carried_over(classifier, trained, config)
+    return carried_over(classifier, trained, config.classifier, config.start_from)
 
 
 def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
@@ -79,19 +79,27 @@ def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
     return agreeing == wanted
 
 
-def _carried_over(
-    classifier: keras.Model, trained: ClassifierConfig, config: TrainingConfig
+def carried_over(
+    classifier: keras.Model, trained: ClassifierConfig, wanted: ClassifierConfig, name: str
 ) -> keras.Model:
-    """The classifier for photos of the run's size, and with the run's patient branch.
+    """The classifier for photos of the wanted size, and with the wanted patient branch.
 
     Convolutions have the same weights at any size, so that a training can go on with larger
     photos than it began with (Touvron et al. 2019, arXiv:1906.06423; Tan and Le 2021,
     arXiv:2104.00298). What weighs each position apart is resized, so that the logits stay about
     the same. A patient branch that comes in (a second stage) has no say at first.
+
+    Args:
+        classifier, trained: The network, and what it was built of.
+        wanted: What it shall be, see `_can_start`.
+        name: What it is called where it cannot.
+
+    Raises:
+        RunError: It has weights that belong to its size of photos.
     """
-    if trained == config.classifier:
+    if trained == wanted:
         return classifier
-    started = build_classifier(config.classifier)
+    started = build_classifier(wanted)
     weights = {weight.path: weight for weight in classifier.weights}
     for ours in started.weights:
         theirs = weights.get(ours.path)
@@ -104,8 +112,8 @@ def _carried_over(
             ours.assign(_resized(theirs, ours.shape))
         else:
             raise RunError(
-                f"{config.start_from} has weights that belong to its size of photos "
-                f"({ours.path}): it cannot be the start of a training with another size."
+                f"{name} has weights that belong to its size of photos ({ours.path}): it cannot be "
+                "the start of a training with another size."
             )
     return started
 
@@ -126,10 +134,6 @@ def _resized(kernel: keras.Variable, shape: tuple[int, ...]) -> keras.KerasTenso
 
 def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Model:
     """The classifier with the weights of a model in `weights/`, which answers as that does."""
-    # Other starts need no ONNX: it may be missing where only training is done.
-    from dermsa.inference.engine import Engine
-    from dermsa.models.from_onnx import load_served
-
     model = store.open_model(config.start_from)
     if model.members:
         raise RunError(f"{model.name} is an ensemble: name one of its members as the start.")
@@ -141,7 +145,29 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
             f"The model {model.name} had another split: what trained it would be validated "
             "or tested here."
         )
-    if trained.input_size != config.classifier.input_size:
+    classifier = served_classifier(model, trained, images)
+    log.info("Starting from the model %s, file %s.", model.name, model.sha256)
+    return carried_over(classifier, trained, config.classifier, model.name)
+
+
+def served_classifier(
+    model: store.Model, trained: ClassifierConfig, images: np.ndarray
+) -> keras.Model:
+    """A network of `weights/` as it was built, with the weights of its file.
+
+    Args:
+        trained: What it was built of.
+        images: Some training photos of any size, uint8 `(n, height, width, 3)`, for the
+            statistics of its normalisations.
+
+    Raises:
+        RunError: It does not answer as the file does.
+    """
+    # Other starts need no ONNX: it may be missing where only training is done.
+    from dermsa.inference.engine import Engine
+    from dermsa.models.from_onnx import load_served
+
+    if images.shape[1:3] != trained.input_size:
         images = np.stack([to_model_input(image, trained.input_size) for image in images])
     classifier = build_classifier(trained)
     load_served(classifier, model.onnx, images)
@@ -153,10 +179,9 @@ def _as_served(run: Run, config: TrainingConfig, images: np.ndarray) -> keras.Mo
     if not off < SAME:
         raise RunError(
             f"The weights of {model.name} could not be carried back from its file: the answers "
-            f"differ by {off:.2g}. Start from a run of this classifier instead."
+            f"differ by {off:.2g}."
         )
-    log.info("Starting from the model %s, file %s.", model.name, model.sha256)
-    return _carried_over(classifier, trained, config)
+    return classifier
 
 
 def _new_classifier(config: TrainingConfig, data: Path | None) -> keras.Model:
