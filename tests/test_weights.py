@@ -31,10 +31,13 @@ def test_a_card_and_its_files_belong_together(name):
         assert set(asked) <= {member["model"] for member in card["members"]}
     assert sum(part["images"] for part in parts.values()) == card["data"]["images"] == 10015
     assert sum(part["lesions"] for part in parts.values()) == card["data"]["lesions"] == 7470
-    for training in (network["training"] for network in networks):
+    for training in (network["training"] for network in networks if "soup" not in network):
         monitor = training["config"]["monitor"]
         curve = training["curves"][monitor]
         assert curve[training["chosen_epoch"] - 1] == MONITORS[monitor](curve)
+    for soup in (network["soup"] for network in networks if "soup" in network):
+        for part in soup["of"]:
+            assert part["sha256"] == store.card_sha256(part["model"])
     assert "NC" in card["licence"]
 
 

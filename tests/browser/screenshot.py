@@ -10,6 +10,7 @@ import pandas as pd
 
 from dermsa.inference import store
 from dermsa.plots_training import training_curves
+from dermsa.training import shipped
 from tests.browser.conftest import ROOT, chromium, running_app
 
 SAMPLE = "Melanoma (drawing)"
@@ -32,13 +33,11 @@ def draw_page(browser) -> None:
 
 
 def default_networks() -> list[str]:
-    """What answers by default: the fast network, and those that the accurate model is made of, but
-    for those of later folds, whose curves would hide the others."""
-    networks = {}
-    for name in map(store.named, store.ROLES):
-        members = store.read_card(name).get("members")
-        networks |= dict.fromkeys([member["model"] for member in members] if members else [name])
-    return sorted(set(networks) & set(store.offered_models()))
+    """What was trained for the models that answer by default, but for networks of later folds,
+    whose curves would hide the others."""
+    names = [shipped.PREFIX + store.named(role) for role in store.ROLES]
+    trained = {each.model for name in names for each in shipped.members(name)}
+    return sorted(name for name in trained if not store.read_card(name)["protocol"].get("fold"))
 
 
 def draw_curves(browser) -> None:
