@@ -502,7 +502,7 @@ def _soup(options: argparse.Namespace) -> None:
         chosen["views"] = options.views
     if options.compare:
         if options.role or options.note or options.replace:
-            raise ValueError("--compare makes no model: it goes without a role, notes and files.")
+            raise ValueError("--compare makes no model: it goes without role, notes and --replace.")
         _print_means(all_soups(options.of, **chosen), options.json)
         return
     folder = make_soup(

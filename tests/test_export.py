@@ -201,14 +201,17 @@ def test_a_model_is_replaced_only_if_told_so(run, synthetic_data, capsys):
     assert main([*arguments, "--replace"]) == 0
 
 
-def test_a_member_of_an_ensemble_is_not_replaced(run, weights, synthetic_data, capsys):
-    member = {"model": "drawn", "weight": 1.0, "sha256": store.card_sha256("drawn")}
-    card = {"classes": ["nv"], "members": [member]}
+@pytest.mark.parametrize(
+    "made", [lambda part: {"members": [part]}, lambda part: {"soup": {"of": [part]}}]
+)
+def test_what_another_is_made_of_is_not_replaced(run, weights, synthetic_data, capsys, made):
+    part = {"model": "drawn", "weight": 1.0, "sha256": store.card_sha256("drawn")}
+    card = {"classes": ["nv"]} | made(part)
     (weights / "both").mkdir()
     (weights / "both" / "card.json").write_text(json.dumps(card))
     arguments = ["export", run.id, "--name", "drawn", "--replace", "--data", str(synthetic_data)]
     assert main(arguments) == 2
-    assert "The ensemble both is made of the model drawn" in capsys.readouterr().err
+    assert "both is made of the model drawn and knows it by its hash" in capsys.readouterr().err
     shutil.rmtree(weights / "both")
 
 

@@ -161,14 +161,15 @@ def open_model(name: str) -> Model:
     return Model(name, folder, card, sha256, network, content["model.onnx"], novelty=novelty)
 
 
-def ensembles_of(name: str) -> list[str]:
-    """Names of the ensembles that a model is a member of; those with a damaged card are left
-    out."""
+def made_of(name: str) -> list[str]:
+    """Names of the ensembles and soups that a model is a part of; those with a damaged card are
+    left out."""
     found = []
     for other in model_names():
         with contextlib.suppress(ModelError):
-            members = _read_card(other)[0].get("members", ())
-            found += [other for member in members if member["model"] == name]
+            card = _read_card(other)[0]
+            parts = [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
+            found += [other for part in parts if part["model"] == name]
     return found
 
 

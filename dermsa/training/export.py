@@ -78,8 +78,7 @@ def export(
             mirror images, 8 those of a quarter turn, too.
         notes: What a reader of the card should know besides, a sentence each.
         weight_format: How the file keeps the weights, a key of `weight_formats.FORMATS`.
-        replace: Whether a model of that name may be replaced; one that an ensemble is made of
-            may not.
+        replace: Whether a model of that name may be replaced; one that another is made of may not.
 
     Returns:
         The folder of the model.
@@ -341,10 +340,9 @@ def check_not_taken(name: str, replace: bool) -> None:
     """
     if name not in store.model_names():
         return
-    for ensemble in store.ensembles_of(name):
+    for other in store.made_of(name):
         raise RunError(
-            f"The ensemble {ensemble} is made of the model {name} and would not open without it. "
-            "Choose another name."
+            f"{other} is made of the model {name} and knows it by its hash. Choose another name."
         )
     if not replace:
         raise RunError(
