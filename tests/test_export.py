@@ -201,12 +201,12 @@ def test_a_model_is_replaced_only_if_told_so(run, synthetic_data, capsys):
     assert main([*arguments, "--replace"]) == 0
 
 
-@pytest.mark.parametrize(
-    "made", [lambda part: {"members": [part]}, lambda part: {"soup": {"of": [part]}}]
-)
-def test_what_another_is_made_of_is_not_replaced(run, weights, synthetic_data, capsys, made):
+@pytest.mark.parametrize("kind", ["ensemble", "soup"])
+def test_what_another_is_made_of_is_not_replaced(run, weights, synthetic_data, capsys, kind):
     part = {"model": "drawn", "weight": 1.0, "sha256": store.card_sha256("drawn")}
-    card = {"classes": ["nv"]} | made(part)
+    card = {"classes": ["nv"], "members": [part]}
+    if kind == "soup":
+        card = store.read_card("drawn") | {"soup": {"of": [part]}}
     (weights / "both").mkdir()
     (weights / "both" / "card.json").write_text(json.dumps(card))
     arguments = ["export", run.id, "--name", "drawn", "--replace", "--data", str(synthetic_data)]
