@@ -476,7 +476,7 @@ def _soup_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare",
         action="store_true",
         help="make none: print how the average of every choice of these networks does on "
-        "validation",
+        "validation; each is a network to be converted and asked, 7 of three",
     )
     parser.add_argument(
         "--input-size",
@@ -501,8 +501,10 @@ def _soup(options: argparse.Namespace) -> None:
     if options.views is not None:
         chosen["views"] = options.views
     if options.compare:
-        if options.role or options.note or options.replace:
-            raise ValueError("--compare makes no model: it goes without role, notes and --replace.")
+        if options.role or options.note or options.replace or options.weights_as != "float32":
+            raise ValueError(
+                "--compare makes no model: it goes without role, notes, --weights-as and --replace."
+            )
         _print_means(all_soups(options.of, **chosen), options.json)
         return
     folder = make_soup(

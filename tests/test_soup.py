@@ -136,7 +136,7 @@ def test_it_is_written_again_in_fewer_bits(soup, synthetic_data):
 
 
 def test_its_preset_names_the_trainings_behind_it(soup, trained):
-    with pytest.raises(ValueError, match=r"dermsa soup --of first larger .*--input-size 64x64"):
+    with pytest.raises(ValueError, match=r"as first and larger were.*--input-size 64x64 --views 4"):
         shipped.training("shipped/both")
     assert [each.model for each in shipped.members("shipped/both")] == list(trained)
 
@@ -145,6 +145,8 @@ def test_its_preset_names_the_trainings_behind_it(soup, trained):
     ("names", "why"),
     [
         (["first"], "at least two different"),
+        (["fast", "both"], "at least two different"),
+        (["first", "soup"], "one of the networks to be averaged"),
         (["first", "first"], "at least two different"),
         (["first", "other"], "different classifiers"),
         (["first", "elsewhere"], "do not have the same split"),
@@ -152,8 +154,9 @@ def test_its_preset_names_the_trainings_behind_it(soup, trained):
         (["first", "nothing"], "There is no model 'nothing'"),
     ],
 )
-def test_what_has_no_common_place_is_refused(trained, weights, capsys, names, why):
+def test_what_has_no_common_place_is_refused(soup, weights, synthetic_data, capsys, names, why):
     changes = {
+        "soup": lambda card: None,
         "other": lambda card: card["architecture"].update(head="global_pooling"),
         "elsewhere": lambda card: card["protocol"].update(sha256="0" * 64),
         "older": lambda card: card["age_scale"].update(mean=1.0),
@@ -164,8 +167,11 @@ def test_what_has_no_common_place_is_refused(trained, weights, capsys, names, wh
         changes[name](card)
         (weights / name / store.CARD).write_text(json.dumps(card))
     try:
-        assert main(["soup", "--of", *names, "--name", "soup"]) == 2
-        assert why in capsys.readouterr().err and not (weights / "soup").exists()
+        before = sorted(weights.iterdir())
+        arguments = ["--of", *names, "--name", "soup", "--replace", "--data", str(synthetic_data)]
+        assert main(["soup", *arguments]) == 2
+        assert why in capsys.readouterr().err and sorted(weights.iterdir()) == before
+        assert "soup" not in names or "soup" not in store.read_card("soup")
     finally:
         for name in changes:
             shutil.rmtree(weights / name, ignore_errors=True)

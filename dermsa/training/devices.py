@@ -30,7 +30,9 @@ def devices() -> tuple[str, ...]:
     """Names of all devices: `gpu:0`, `gpu:1` and so on for NVIDIA's, and `cpu`.
 
     Of the GPUs those that CUDA_VISIBLE_DEVICES leaves to this process, where it is set (a shared
-    machine's scheduler does), under the numbers that `nvidia-smi` gives them.
+    machine's scheduler does), under the numbers that `nvidia-smi` gives them; its numbers are
+    read as these, which CUDA counts too where CUDA_DEVICE_ORDER is PCI_BUS_ID. A part of a GPU
+    (MIG) is none of them.
     """
     return (*(f"gpu:{i}" for i in _left_to_us(_gpus())), "cpu")
 

@@ -117,12 +117,13 @@ def training(name: str) -> ShippedTraining:
             f"python -m dermsa sweep --table {name}"
         )
     if "soup" in card:
-        of = " ".join(each["model"] for each in card["soup"]["of"])
+        of = " and ".join(each["model"] for each in card["soup"]["of"])
         raise ValueError(
             f"{model} was not trained itself: its weights are the mean of those of other networks. "
-            f"All of their trainings are queued by: python -m dermsa sweep --table {name}; then it "
-            f"is made by: python -m dermsa soup --of {of} --name NAME --input-size "
-            f"{'x'.join(map(str, card['architecture']['input_size']))}"
+            f"All of their trainings are queued by: python -m dermsa sweep --table {name}. Export "
+            f"these, and average them as {of} were: python -m dermsa soup --of NAMES --name NAME "
+            f"--input-size {'x'.join(map(str, card['architecture']['input_size']))} --views "
+            f"{card['views']} --weights-as {card['weight_format']}"
         )
     return ShippedTraining(model, card)
 

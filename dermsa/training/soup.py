@@ -110,13 +110,16 @@ def make_soup(
     Raises:
         SoupError: The weights of these networks cannot be averaged.
         ModelError: A network is missing or damaged.
-        RunError: The name is taken or no folder name.
+        RunError: The name is taken or no folder name, a file could not be read back, or its
+            weights belong to its size of photos.
         ValueError: There are not so many views.
         DatasetError: The data are not there, or not those the networks were split on.
     """
     check_name(name)
     check_not_taken(name, replace)
     of = _ingredients(names, input_size, views, data)
+    if name in (model.name for model in of.models):
+        raise SoupError(f"{name} is one of the networks to be averaged. Choose another name.")
     soup = _averaged(of.built_of, of.classifiers)
     onnx = with_weights_as(to_onnx(soup), weight_format)
     measured = measure(
@@ -205,7 +208,7 @@ def _on_validation(
     predictions = predictions_of(dataset, rows, said, lean)
     figures = (
         metrics.log_loss,
-        lambda of: metrics.macro_average(metrics.roc_auc(of)),
+        lambda said: metrics.macro_average(metrics.roc_auc(said)),
         metrics.macro_recall,
     )
     return Mean(members, *(float(np.squeeze(figure(predictions))) for figure in figures))
@@ -223,11 +226,11 @@ def _ingredients(
     names: Sequence[str], input_size: tuple[int, int] | None, views: int, data: Path | None
 ) -> _Ingredients:
     """The networks, as `make_soup` takes them, for photos of the soup's size."""
-    if len(names) < 2 or len(set(names)) < len(names):
+    models = tuple(store.open_model(name) for name in names)
+    if len(models) < 2 or len({model.name for model in models}) < len(models):
         raise SoupError(
             f"A soup is made of at least two different networks. Received: {', '.join(names)}"
         )
-    models = tuple(store.open_model(name) for name in names)
     for model in models:
         if model.members:
             raise SoupError(f"{model.name} is an ensemble, which has no weights of its own.")
@@ -247,7 +250,10 @@ def _ingredients(
                 "validate or test the other."
             )
         if model.card["age_scale"] != first.card["age_scale"]:
-            raise SoupError(f"{model.name} and {first.name} do not scale the age alike.")
+            raise SoupError(
+                f"{model.name} and {first.name} do not scale the age alike: they were trained on "
+                "different photos of the data set."
+            )
     dataset = registry.read(first.card["data"]["name"], data)
     rows = rows_of_card(first.card, dataset)
     shown = np.sort(np.random.default_rng(0).permutation(rows["train"])[:PHOTOS])

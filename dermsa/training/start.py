@@ -112,8 +112,8 @@ def carried_over(
             ours.assign(_resized(theirs, ours.shape))
         else:
             raise RunError(
-                f"{name} has weights that belong to its size of photos ({ours.path}): it cannot be "
-                "the start of a training with another size."
+                f"{name} has weights that belong to its size of photos ({ours.path}): it cannot go "
+                "on with photos of another size."
             )
     return started
 
@@ -179,7 +179,7 @@ def served_classifier(
     if not off < SAME:
         raise RunError(
             f"The weights of {model.name} could not be carried back from its file: the answers "
-            f"differ by {off:.2g}."
+            f"differ by {off:.2g}. A run of this classifier can be gone on with instead."
         )
     return classifier
 
