@@ -16,7 +16,7 @@ from dermsa.inference.predictor import Predictor
 from dermsa.models.classifier import build_classifier
 from dermsa.patient import Patient
 from dermsa.training import export, shipped
-from dermsa.training.runs import create_run
+from dermsa.training.runs import RunError, create_run
 from dermsa.training.start import starting_classifier
 from dermsa.training.trainer import train
 
@@ -133,6 +133,16 @@ def test_it_is_written_again_in_fewer_bits(soup, synthetic_data):
     assert card["soup"] == soup["soup"] and card["weight_format"] == "float16"
     for code, lean in soup["lean"].items():
         assert card["lean"][code] == pytest.approx(lean, rel=0.05)
+
+
+def test_what_it_is_made_of_must_be_as_it_was(soup, weights, synthetic_data):
+    entry = {"model": "first", "sha256": "0" * 64}
+    for card in (
+        soup | {"soup": {"of": [entry]}},
+        soup | {"soup": {"of": [entry | {"model": "gone"}]}},
+    ):
+        with pytest.raises(RunError, match="both is made of the model .* not there any more"):
+            export.emphasis_of_card(card)
 
 
 def test_its_preset_names_the_trainings_behind_it(soup, trained):

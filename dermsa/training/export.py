@@ -402,11 +402,26 @@ def emphasis_of(
 def emphasis_of_card(card: Mapping) -> np.ndarray:
     """`emphasis_of` a network's training; of a soup, the geometric mean of its ingredients'."""
     if "soup" in card:
-        each = [emphasis_of_card(store.read_card(of["model"])) for of in card["soup"]["of"]]
+        each = [emphasis_of_card(_ingredient(card, of)) for of in card["soup"]["of"]]
         return np.exp(np.log(each).mean(axis=0))
     data = card["data"]
     classes = tuple(card["classes"])
     return emphasis_of(card["training"]["config"], classes, data["parts"], data.get("more", {}))
+
+
+def _ingredient(soup: Mapping, entry: Mapping[str, str]) -> dict:
+    """The card of what a soup is made of, which it was when the soup was made.
+
+    Raises:
+        RunError: There is none of that name, or another one.
+    """
+    name = entry["model"]
+    if name not in store.model_names() or store.card_sha256(name) != entry["sha256"]:
+        raise RunError(
+            f"{soup['name']} is made of the model {name}, which is not there any more: how it was "
+            "trained is not known. Put it back into weights/, or make the soup anew."
+        )
+    return store.read_card(name)
 
 
 def rows_of_card(card: Mapping, dataset: Dataset) -> dict[str, np.ndarray]:
@@ -414,9 +429,10 @@ def rows_of_card(card: Mapping, dataset: Dataset) -> dict[str, np.ndarray]:
 
     Raises:
         DatasetError: The data are not those the model was split on.
+        RunError: It is a soup, and what it is made of is gone.
     """
     if "soup" in card:
-        return rows_of_card(store.read_card(card["soup"]["of"][0]["model"]), dataset)
+        return rows_of_card(_ingredient(card, card["soup"]["of"][0]), dataset)
     trained = card["training"]["config"]
     return rows_of(split_of(card, dataset), dataset, trained["limit"], trained["seed"])
 

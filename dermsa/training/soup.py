@@ -21,9 +21,10 @@ import keras
 import numpy as np
 
 from dermsa.datasets import cache, registry
-from dermsa.datasets.dataset import Dataset
+from dermsa.datasets.dataset import Dataset, load_photo
 from dermsa.evaluation import calibration, metrics
 from dermsa.evaluation.evaluate import predictions_of, split_of
+from dermsa.images import to_model_input
 from dermsa.inference import store
 from dermsa.inference.engine import Engine
 from dermsa.inference.store import sha256_of
@@ -256,12 +257,13 @@ def _ingredients(
             )
     dataset = registry.read(first.card["data"]["name"], data)
     rows = rows_of_card(first.card, dataset)
-    shown = np.sort(np.random.default_rng(0).permutation(rows["train"])[:PHOTOS])
+    shown = np.random.default_rng(0).permutation(rows["train"])[:PHOTOS]
+    photos = [load_photo(path) for path in dataset.table["path"].iloc[shown]]
     classifiers = []
     for model, config in zip(models, trained, strict=True):
         log.info("Reading the weights of %s.", model.name)
-        photos = cache.decoded(dataset, config.input_size)[shown]
-        network = served_classifier(model, config, photos)
+        seen = np.stack([to_model_input(photo, config.input_size) for photo in photos])
+        network = served_classifier(model, config, seen)
         classifiers.append(carried_over(network, config, built_of, model.name))
     emphasis = np.exp(np.log([emphasis_of_card(model.card) for model in models]).mean(axis=0))
     return _Ingredients(

@@ -19,7 +19,7 @@ from dermsa.datasets.registry import DATASETS
 from dermsa.datasets.splits import PROTOCOLS, protocols_of
 from dermsa.inference import store
 from dermsa.models import parameters
-from dermsa.training import estimate, form, runs, shipped
+from dermsa.training import estimate, form, runs
 from dermsa.training.config import LAST_LAYER, LOSSES, SCHEDULES
 from dermsa.training.devices import ALL, devices
 from dermsa.training.overview import duration
@@ -276,11 +276,19 @@ def choices_of(name: str, values: Mapping[str, Any]) -> tuple[list | None, bool]
     if name == "teacher":
         return ["", *filter(can_teach, store.model_names())], False
     if name == "start_from":
-        models = [each.model for each in shipped.trainings().values()]
+        models = list(filter(can_be_gone_on_with, store.model_names()))
         trained = [run.id for run in runs.all_runs() if run.best_weights.exists()]
         return ["", *models, *trained], False
     choices = form.FIELDS[name].metadata["choices"]
     return (list(choices), False) if choices else (None, False)
+
+
+def can_be_gone_on_with(name: str) -> bool:
+    """Whether a model is one network; an ensemble has no weights of its own."""
+    try:
+        return "members" not in store.read_card(name)
+    except store.ModelError:
+        return False
 
 
 def can_teach(name: str) -> bool:
