@@ -138,16 +138,16 @@ def export(
         name,
         config.classifier,
         classifier,
-        {"training": training},
-        dataset,
-        split,
-        parts,
-        more,
-        age_scale,
-        views,
-        weight_format,
-        measured,
-        [*notes, *unknown],
+        origin={"training": training},
+        dataset=dataset,
+        split=split,
+        parts=parts,
+        more=more,
+        age_scale=age_scale,
+        views=views,
+        weight_format=weight_format,
+        measured=measured,
+        notes=[*notes, *unknown],
     )
     return write_model(card, measured.files, role)
 
@@ -240,12 +240,12 @@ def measure(
     patients = dataset.patient_vectors(age_scale)
     examples = Examples(cache.decoded(dataset, size), patients, dataset.labels())
     engine = Engine(onnx)
-    measure = novelty.fit(embeddings_of(engine, examples, some_of(rows["train"])))
+    familiar = novelty.fit(embeddings_of(engine, examples, _some(rows["train"])))
     form = form_of(sha256_of(onnx), views, age_scale)
     validation = kept_logits(form, engine, dataset, examples, rows["validation"])
     settings = calibrate(classes, examples.labels[rows["validation"]], validation, emphasis)
     settings["novelty"] = novelty_threshold(
-        novelty.scores(measure, embeddings_of(engine, examples, rows["validation"]))
+        novelty.scores(familiar, embeddings_of(engine, examples, rows["validation"]))
     )
     tested = kept_logits(form, engine, dataset, examples, rows["test"])
     unknown = with_patient(
@@ -256,7 +256,7 @@ def measure(
         calibration.softmax(logits, settings["temperature"], lean)
         for logits in (validation, tested, unknown)
     ]
-    files = {"model.onnx": onnx, "novelty.npz": _npz(measure)}
+    files = {"model.onnx": onnx, "novelty.npz": _npz(familiar)}
     return Measured(files, settings, results_of(dataset, rows, settings, *said), said[1])
 
 
@@ -264,6 +264,7 @@ def network_card(
     name: str,
     built_of: ClassifierConfig,
     classifier: keras.Model,
+    *,
     origin: Mapping[str, object],
     dataset: Dataset,
     split: splits.Split,
@@ -364,7 +365,7 @@ def write_model(card: dict, files: dict[str, bytes], role: str | None) -> Path:
     return folder
 
 
-def some_of(rows: np.ndarray) -> np.ndarray:
+def _some(rows: np.ndarray) -> np.ndarray:
     """Enough rows to know a covariance; all of them would only take longer."""
     return np.random.default_rng(0).permutation(rows)[:NOVELTY_PHOTOS]
 
