@@ -573,7 +573,7 @@ def show_model(diagnosis: Diagnosis, card: dict) -> None:
     st.markdown(
         f"**{diagnosis.model}**, made with DermSA {diagnosis.model_version}; hashes: model "
         f"`{diagnosis.model_sha256[:12]}`, card `{diagnosis.card_sha256[:12]}`. This answer took "
-        f"{1000 * diagnosis.seconds:.0f} ms."
+        f"{1000 * diagnosis.seconds:.0f} ms. {store.composition(card)}"
     )
     overall, by_class = test_figures(card)
     if overall:

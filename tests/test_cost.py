@@ -81,18 +81,38 @@ def test_the_cost_alone_is_measured_again(tmp_path, monkeypatch, capsys):
 
 
 def test_what_trainings_took_is_on_the_card_and_in_the_run(tmp_path):
-    cards = map(store.read_card, store.model_names())
-    ensemble = next(card for card in cards if "members" in card)
-    names = [member["model"] for member in ensemble["members"]]
-    alone = [cost.of_training(open_predictor(name)) for name in names]
-    for name, of in zip(names, alone, strict=True):
-        training = store.read_card(name)["training"]
+    for name in ("MobileNetV3Small", "MobileNetV2-256-two-sources"):
+        training, of = store.read_card(name)["training"], _training_cost(name)
         assert of.seconds_per_epoch == training["seconds_per_epoch"]
         assert of.peak_memory == training.get("peak_memory")
-    both = cost.of_training(open_predictor(ensemble["name"]))
-    assert both.seconds_per_epoch == sum(of.seconds_per_epoch for of in alone)
 
     assert cost.of_run(tmp_path) == cost.TrainingCost(None, None)
     (tmp_path / "metrics.csv").write_text("epoch,seconds\n1,30.0\n2,10.0\n3,20.0\n")
     (tmp_path / "status.json").write_text('{"peak_memory": 2000000000}')
     assert cost.of_run(tmp_path) == cost.TrainingCost(20.0, 2 * 10**9)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in store.model_names() if store.composition(store.read_card(name))]
+)
+def test_trainings_of_all_parts_are_added_up(name):
+    card = store.read_card(name)
+    parts = [
+        part["model"] for part in [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
+    ]
+    assert len(parts) > 1
+    of, costs = _training_cost(name), [_training_cost(part) for part in parts]
+    assert of.seconds_per_epoch == pytest.approx(sum(each.seconds_per_epoch for each in costs))
+    memory = [each.peak_memory for each in costs]
+    assert of.peak_memory == (None if None in memory else max(memory))
+
+
+def test_a_soup_whose_parts_are_gone_tells_no_cost_of_training(tmp_path, monkeypatch):
+    soup = next(name for name in store.model_names() if "soup" in store.read_card(name))
+    shutil.copytree(store.weights_folder() / soup, tmp_path / soup)
+    monkeypatch.setenv("DERMSA_WEIGHTS", str(tmp_path))
+    assert _training_cost(soup) == cost.TrainingCost(None, None)
+
+
+def _training_cost(name):
+    return cost.of_training(open_predictor(name))

@@ -123,6 +123,17 @@ def test_they_train_and_are_neither_validated_nor_tested(both_sources, own):
 
 
 @pytest.mark.usefixtures("tiny_backbone")
+def test_only_those_that_trained_are_told_of_where_there_is_a_limit(both_sources, own):
+    run = create_run(config_of(epochs=1, more_photos="isic2017", limit=5))
+    examples, parts = _read(run, run.config(), both_sources)
+    rows = parts["train"][parts["train"] >= len(own.table)]
+    found = _more(run.config(), own, both_sources)[0]["isic2017"]
+    assert found["images"] == len(rows) == 5
+    counts = np.bincount(examples.labels[rows], minlength=len(own.classes))
+    assert [found["by_class"].get(code, 0) for code in own.classes] == counts.tolist()
+
+
+@pytest.mark.usefixtures("tiny_backbone")
 def test_a_model_tells_of_them_also_where_only_its_start_was_trained_on_them(
     both_sources, own, monkeypatch, tmp_path
 ):

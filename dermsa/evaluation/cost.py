@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -95,9 +95,11 @@ def of_run(folder: Path) -> TrainingCost:
 
 
 def of_training(predictor: AnyPredictor) -> TrainingCost:
-    """What the training of a model took, from its card; of an ensemble, one epoch of every member
-    and the most memory of any."""
-    trainings = [network.model.card.get("training", {}) for network in _networks(predictor)]
+    """What the training of a model took, from its card; of several networks, of which an ensemble
+    or a soup is made, one epoch of each and the most memory of any."""
+    trainings = [
+        each for network in _networks(predictor) for each in _trainings(network.model.card)
+    ]
     seconds = [training.get("seconds_per_epoch") for training in trainings]
     memory = [training.get("peak_memory") for training in trainings]
     return TrainingCost(
@@ -194,6 +196,18 @@ def _of_node(node, shapes: dict[str, tuple[int, ...]]) -> int:
 def _networks(predictor: AnyPredictor) -> list:
     """The networks that an answer takes: the model itself, or its members."""
     return list(getattr(predictor, "members", None) or [predictor])
+
+
+def _trainings(card: Mapping) -> list[Mapping]:
+    """The training of a network, or those of all that its weights are the mean of; an empty one
+    stands for what is not known."""
+    if "soup" not in card:
+        return [card.get("training", {})]
+    try:
+        ingredients = [store.read_card(of["model"]) for of in card["soup"]["of"]]
+    except store.ModelError:
+        return [{}]
+    return [training for ingredient in ingredients for training in _trainings(ingredient)]
 
 
 def _size(predictor: AnyPredictor) -> dict[str, int]:

@@ -173,6 +173,21 @@ def made_of(name: str) -> list[str]:
     return found
 
 
+def composition(card: dict) -> str:
+    """What a model is made of, in a sentence; empty for a network of a training of its own."""
+    if "members" in card:
+        members = [f"{member['model']} ({member['weight']:.1%})" for member in card["members"]]
+        return (
+            f"An ensemble: the geometric mean of the calibrated probabilities of "
+            f"{', '.join(members)}, with these weights; "
+            f"{card['architecture']['parameters']:,} parameters in all."
+        )
+    if "soup" in card:
+        of = ", ".join(each["model"] for each in card["soup"]["of"])
+        return f"Its weights are the mean of those of {of} (a model soup)."
+    return ""
+
+
 def card_sha256(name: str) -> str:
     """Hash of a model's card, by which an ensemble knows its members.
 

@@ -562,8 +562,9 @@ def _more(
         )
     if config.more_photos != "none":
         more = more_photos.read(config.more_photos, dataset, data)
-        by_class = more_photos.by_class(more)
-        found[config.more_photos] = {"images": len(more.table), "by_class": by_class}
+        trained = more.subset(np.arange(len(more.table)) < (config.limit or np.inf))
+        by_class = more_photos.by_class(trained)
+        found[config.more_photos] = {"images": len(trained.table), "by_class": by_class}
     return found, unknown
 
 
@@ -686,20 +687,12 @@ def _and_more(card: dict) -> str:
 
 
 def _what_it_is(card: dict) -> str:
-    architecture = card["architecture"]
+    made_of = store.composition(card)
     if "members" in card:
-        members = [f"{member['model']} ({member['weight']:.1%})" for member in card["members"]]
-        return (
-            f"An ensemble: the geometric mean of the calibrated probabilities of "
-            f"{', '.join(members)}, with "
-            f"these weights; {architecture['parameters']:,} parameters in all."
-        )
+        return made_of
     kind = "mirrored and turned" if card["views"] > len(FLIPS) else "mirrored"
-    network = f"{_in_words(architecture)}, {card['views']} {kind} view(s) a photo."
-    if "soup" in card:
-        of = ", ".join(each["model"] for each in card["soup"]["of"])
-        network += f" Its weights are the mean of those of {of} (a model soup)."
-    return network
+    network = f"{_in_words(card['architecture'])}, {card['views']} {kind} view(s) a photo."
+    return f"{network} {made_of}".rstrip()
 
 
 def _what_was_chosen(card: dict) -> str:
