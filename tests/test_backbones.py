@@ -5,12 +5,13 @@ import os
 import re
 import ssl
 from dataclasses import replace
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 
-from dermsa.models import applications, backbones
+from dermsa.models import applications, backbones, catalogue, parameters
 from dermsa.models.backbone_record import KERAS, SCALINGS, Cut
 from dermsa.models.backbones import BACKBONES, NoWeights, UnknownName, features, find_weights
 
@@ -42,15 +43,21 @@ def cut_network(record, cut, size, weights=None):
     return keras.Model(image, features(record, cut, image, weights))
 
 
-def anatomy(record):
+def built(record):
+    """The whole network behind its own input, by whether it ends in a classifier."""
+    image = keras.Input((*record.input_size, 3))
+    tops = {cut.top for cut in record.cuts.values()}
+    return {top: backbones.build(record, image, top) for top in tops}
+
+
+def anatomy(record, networks):
     """Per cut: shape, parameters, and the kind and output shape of every layer before it; and
     whether Keras named any of these layers."""
-    image = keras.Input((*record.input_size, 3))
-    networks = {cut.top: backbones.build(record, image, cut.top) for cut in record.cuts.values()}
     found, numbered = {}, False
     for cut in record.cuts.values():
         if cut not in found:
-            network = keras.Model(image, backbones.tensor_at(networks[cut.top], cut))
+            whole = networks[cut.top]
+            network = keras.Model(whole.inputs, backbones.tensor_at(whole, cut))
             layers = [(type(layer).__name__, layer.output.shape) for layer in network.layers]
             found[cut] = network.output.shape[1:], network.count_params(), layers
             numbered |= any(map(has_automatic_name, network.layers[1:]))
@@ -65,9 +72,21 @@ def has_automatic_name(layer):
 
 
 @pytest.fixture(scope="module")
-def anatomies():
-    """The anatomy of every backbone, built in the registry's order."""
-    return {record.name: anatomy(record) for record in BACKBONES.values()}
+def registry():
+    """The anatomy of every backbone, built in the registry's order, and the sizes of its
+    classifiers; each is built once for both."""
+    anatomies, sizes = {}, {}
+    for name, record in BACKBONES.items():
+        networks = built(record)
+        anatomies[name] = anatomy(record, networks)
+        with mock.patch.object(backbones, "build", lambda *of, ready=networks: ready[of[2]]):
+            sizes[name] = catalogue.count(name)
+    return anatomies, sizes
+
+
+@pytest.fixture(scope="module")
+def anatomies(registry):
+    return registry[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +123,13 @@ def test_what_was_built_before_does_not_matter(anatomies):
     assert {"InceptionResNetV2", "MobileNetV3Small"} <= set(numbered)
     few = ("MobileNetV3Small", "InceptionResNetV2")
     for name in reversed(numbered) if os.environ.get("DERMSA_FULL_CONTRACT") else few:
-        assert anatomy(BACKBONES[name]) == anatomies[name], name
+        record = BACKBONES[name]
+        assert anatomy(record, built(record)) == anatomies[name], name
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_table_of_sizes_is_what_building_gives(name, registry):
+    assert parameters.kept()[name] == registry[1][name]
 
 
 @ALL

@@ -65,8 +65,9 @@ def count(name: str) -> dict[tuple[str, str], tuple[int, int]]:
     }
     trunks = {}
     for cut_name, cut in record.cuts.items():
-        features = backbones.tensor_at(networks[cut.top], cut)
-        trunks[cut_name] = features.shape[1:], _size(keras.Model(image, features))
+        whole = networks[cut.top]
+        features = backbones.tensor_at(whole, cut)
+        trunks[cut_name] = features.shape[1:], _size(keras.Model(whole.inputs, features))
     counts = {}
     for config in _configs(name):
         shape, trunk = trunks[config.cut]
