@@ -5,8 +5,11 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tiny
 from tiny import SIZE
 
+from dermsa.models.backbone_record import Cut
+from dermsa.models.backbones import BACKBONES
 from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import HEADS, ClassifierConfig
 from dermsa.training import start
@@ -124,3 +127,52 @@ def test_what_belongs_to_a_size_does_not_go_on_with_another(monkeypatch):
     network = ClassifierConfig("Tiny", head="soft_attention_dense512", input_size=SIZE)
     with pytest.raises(RunError, match="belong to its size of photos"):
         gone_on_with(monkeypatch, network, (128, 128))
+
+
+# --- going on with a network that ends earlier --------------------------------------------------
+
+
+@pytest.fixture
+def start_at_cut(monkeypatch):
+    """The weights of a classifier at one cut as the start of a training at another."""
+    cuts = tiny.TINY.cuts | {"early": Cut("first_bn", (16, 16, 8))}
+    monkeypatch.setitem(BACKBONES, "Tiny", dataclasses.replace(tiny.TINY, cuts=cuts))
+    monkeypatch.setattr(start.splits, "read_split", lambda path: type("Split", (), {"sha256": ""}))
+
+    def began(network, cut):
+        first = create_run(TrainingConfig(network, initial_weights="none"))
+        trained = build_classifier(network)
+        trained.save_weights(first.best_weights)
+        config = TrainingConfig(dataclasses.replace(network, cut=cut), start_from=first.id)
+        return trained, starting_classifier(create_run(config), config, None)
+
+    return began
+
+
+@pytest.mark.parametrize("head", ["soft_attention", "global_pooling"])
+def test_an_earlier_cut_goes_on_without_a_say_of_the_photo_and_learns(start_at_cut, head):
+    network = ClassifierConfig("Tiny", head=head, input_size=SIZE)
+    trained, shorter = start_at_cut(network, "early")
+    for ours in shorter.get_layer("first").weights + shorter.get_layer("first_bn").weights:
+        theirs = next(each for each in trained.weights if each.path == ours.path)
+        np.testing.assert_array_equal(ours, theirs)
+    photos = np.random.default_rng(0).uniform(0, 255, (4, *SIZE, 3))
+    patients = np.random.default_rng(1).random((4, 21))
+    inputs = {"image": photos, "patient": patients}
+    said, blind = (
+        shorter.predict_on_batch(inputs | {"image": image})["logits"]
+        for image in (photos, np.zeros_like(photos))
+    )
+    np.testing.assert_allclose(said, blind, atol=1e-6)
+    assert said.any()  # of the patient, whom the longer network knew as well
+    model = keras.Model(shorter.input, shorter.output["logits"])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = shorter.get_layer("first").get_weights()[0]
+    for _ in range(2):
+        model.train_on_batch([photos, patients], np.arange(4))
+    assert np.abs(shorter.get_layer("first").get_weights()[0] - before).max() > 0
+
+
+def test_a_later_cut_is_refused(start_at_cut):
+    with pytest.raises(RunError, match="no layer last: .* may end earlier, not later"):
+        start_at_cut(ClassifierConfig("Tiny", cut="early", input_size=SIZE), "trunk")

@@ -16,7 +16,7 @@ def _one_cut(layer: str, *feature_shape: int) -> dict[str, Cut]:
     return {"published": cut, "trunk": cut}
 
 
-def _efficientnet_lite(number: int, size: int, cells: int) -> Backbone:
+def _efficientnet_lite(number: int, size: int, cells: int, **earlier: Cut) -> Backbone:
     name = f"EfficientNetLite{number}"
     source = SOURCES[name]
     return Backbone(
@@ -24,7 +24,7 @@ def _efficientnet_lite(number: int, size: int, cells: int) -> Backbone:
         source.build,
         "internal",
         (size, size),
-        _one_cut("top_relu6", cells, cells, 1280),
+        _one_cut("top_relu6", cells, cells, 1280) | earlier,
         source.weights_file,
         "Apache-2.0",
         "Google 2020, after Tan and Le 2019, arXiv:1905.11946",
@@ -34,7 +34,8 @@ def _efficientnet_lite(number: int, size: int, cells: int) -> Backbone:
 
 
 RECORDS = (
-    _efficientnet_lite(0, 224, 7),
+    # Without its last block and what follows, a classifier has fewer than 3 million parameters.
+    _efficientnet_lite(0, 224, 7, block_14=Cut("block_14_add", (7, 7, 192))),
     _efficientnet_lite(1, 240, 8),
     _efficientnet_lite(2, 260, 9),
     Backbone(

@@ -74,8 +74,8 @@ class TrainingConfig:
     start_from: str = setting(
         "",
         "a run or a model in weights/, on the same split, whose weights to start from, instead of "
-        "initial_weights (second stage); the photos may have another size, and where it has no "
-        "patient branch, one may come in",
+        "initial_weights (second stage); the photos may have another size, the network may end at "
+        "an earlier cut, and where it has no patient branch, one may come in",
     )
     last_layer: str = setting("zeros", "how the layer of the logits starts", LAST_LAYER)
     loss: str = setting("cross_entropy", "what is minimised", LOSSES)

@@ -19,6 +19,7 @@ from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training.config import TrainingConfig
+from dermsa.training.methods import backbone_layers
 from dermsa.training.runs import Run, RunError, find_run
 from dermsa.training.shipped import ShippedTraining
 
@@ -72,8 +73,9 @@ def starting_classifier(
 
 
 def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
-    """Whether they differ in the size of photos, or a patient branch comes in, and else agree."""
-    agreeing = dataclasses.replace(trained, input_size=wanted.input_size)
+    """Whether they differ in the size of photos or the cut, or a patient branch comes in, and else
+    agree. Whether the wanted cut is the earlier one, its layers tell, see `carried_over`."""
+    agreeing = dataclasses.replace(trained, input_size=wanted.input_size, cut=wanted.cut)
     if trained.patient_branch == "none":
         agreeing = dataclasses.replace(agreeing, patient_branch=wanted.patient_branch)
     return agreeing == wanted
@@ -82,12 +84,14 @@ def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
 def carried_over(
     classifier: keras.Model, trained: ClassifierConfig, wanted: ClassifierConfig, name: str
 ) -> keras.Model:
-    """The classifier for photos of the wanted size, and with the wanted patient branch.
+    """The classifier for photos of the wanted size, up to the wanted cut, and with the wanted
+    patient branch.
 
     Convolutions have the same weights at any size, so that a training can go on with larger
     photos than it began with (Touvron et al. 2019, arXiv:1906.06423; Tan and Le 2021,
     arXiv:2104.00298). What weighs each position apart is resized, so that the logits stay about
-    the same. A patient branch that comes in (a second stage) has no say at first.
+    the same. A patient branch that comes in (a second stage) has no say at first, nor has the
+    feature map of an earlier cut, where attention and evidence begin anew.
 
     Args:
         classifier, trained: The network, and what it was built of.
@@ -95,19 +99,28 @@ def carried_over(
         name: What it is called where it cannot.
 
     Raises:
-        RunError: It has weights that belong to its size of photos.
+        RunError: It has weights that belong to its size of photos, or ends before the wanted cut.
     """
     if trained == wanted:
         return classifier
     started = build_classifier(wanted)
     weights = {weight.path: weight for weight in classifier.weights}
+    backbone = {layer.name for layer in backbone_layers(started)}
     for ours in started.weights:
-        theirs = weights.get(ours.path)
+        theirs, layer = weights.get(ours.path), ours.path.split("/")[0]
+        if theirs is None and layer in backbone:
+            raise RunError(
+                f"{name} has no layer {layer}: the network that goes on from it may end earlier, "
+                "not later."
+            )
         if theirs is None:  # of a patient branch that the start does not have
-            if ours.path.split("/")[0] in PATIENT_TERMS:
+            if layer in PATIENT_TERMS:
                 ours.assign(keras.ops.zeros(ours.shape))
         elif ours.shape == theirs.shape:
             ours.assign(theirs)
+        elif trained.cut != wanted.cut and layer not in backbone:
+            if layer in LOGIT_TERMS:
+                ours.assign(keras.ops.zeros(ours.shape))
         elif ours.path == EVIDENCE_KERNEL:
             ours.assign(_resized(theirs, ours.shape))
         else:
