@@ -643,11 +643,15 @@ def _evaluate_cost(names: Sequence[str], as_json: bool) -> None:
 
     from dermsa.evaluation import cost, record
     from dermsa.inference import store
+    from dermsa.inference.ensemble import open_predictor
 
     kept = {name: record.open_source(name) for name in names}
     costs = cost.measure(names)
     for name, evaluation in kept.items():
-        record.save(replace(evaluation, cost=costs[name]), store.weights_folder() / name)
+        training = cost.of_training(open_predictor(name))  # its parts may tell more meanwhile
+        record.save(
+            replace(evaluation, cost=costs[name], training=training), store.weights_folder() / name
+        )
     if as_json:
         print(json.dumps({name: asdict(one) for name, one in costs.items()}, indent=1))
         return

@@ -105,6 +105,7 @@ def test_trainings_of_all_parts_are_added_up(name):
     assert of.seconds_per_epoch == pytest.approx(sum(each.seconds_per_epoch for each in costs))
     memory = [each.peak_memory for each in costs]
     assert of.peak_memory == (None if None in memory else max(memory))
+    assert record.open_source(name).training == of  # what the Compare page shows
 
 
 def test_a_soup_whose_parts_are_gone_tells_no_cost_of_training(tmp_path, monkeypatch):

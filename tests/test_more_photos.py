@@ -131,6 +131,9 @@ def test_only_those_that_trained_are_told_of_where_there_is_a_limit(both_sources
     assert found["images"] == len(rows) == 5
     counts = np.bincount(examples.labels[rows], minlength=len(own.classes))
     assert [found["by_class"].get(code, 0) for code in own.classes] == counts.tolist()
+    first = create_run(config_of(epochs=1, more_photos="isic2017"))
+    second = create_run(config_of(epochs=1, more_photos="isic2017", limit=5, start_from=first.id))
+    assert _more(second.config(), own, both_sources)[0]["isic2017"]["images"] == 11
 
 
 @pytest.mark.usefixtures("tiny_backbone")

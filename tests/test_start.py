@@ -14,6 +14,7 @@ from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import HEADS, ClassifierConfig
 from dermsa.training import start
 from dermsa.training.config import TrainingConfig
+from dermsa.training.methods import backbone_layers
 from dermsa.training.runs import RunError, create_run
 from dermsa.training.start import starting_classifier
 
@@ -132,30 +133,51 @@ def test_what_belongs_to_a_size_does_not_go_on_with_another(monkeypatch):
 # --- going on with a network that ends earlier --------------------------------------------------
 
 
+CUTS = {
+    "early": Cut("first_bn", (16, 16, 8)),
+    "before the end": Cut("last_bn", (4, 4, 16)),  # of the same shape
+    "the end": Cut("last", (4, 4, 16)),
+}
+
+
+def network_of_three(input_tensor=None, input_shape=None, include_top=False, weights=None):
+    """As `tiny.network`, but for what lies between two feature maps of one shape."""
+    x = keras.layers.Conv2D(8, 3, strides=4, padding="same", name="first")(input_tensor)
+    x = keras.layers.BatchNormalization(name="first_bn")(x)
+    x = keras.layers.Conv2D(16, 3, strides=4, activation="relu")(x)  # named by Keras
+    x = keras.layers.BatchNormalization(name="last_bn")(x)
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="last")(x)
+    return keras.Model(input_tensor, x)
+
+
 @pytest.fixture
 def start_at_cut(monkeypatch):
     """The weights of a classifier at one cut as the start of a training at another."""
-    cuts = tiny.TINY.cuts | {"early": Cut("first_bn", (16, 16, 8))}
-    monkeypatch.setitem(BACKBONES, "Tiny", dataclasses.replace(tiny.TINY, cuts=cuts))
+    record = dataclasses.replace(
+        tiny.TINY, build=network_of_three, cuts={"trunk": CUTS["the end"]} | CUTS
+    )
+    monkeypatch.setitem(BACKBONES, "Tiny", record)
     monkeypatch.setattr(start.splits, "read_split", lambda path: type("Split", (), {"sha256": ""}))
 
-    def began(network, cut):
+    def began(network, **wanted):
         first = create_run(TrainingConfig(network, initial_weights="none"))
         trained = build_classifier(network)
         trained.save_weights(first.best_weights)
-        config = TrainingConfig(dataclasses.replace(network, cut=cut), start_from=first.id)
+        config = TrainingConfig(dataclasses.replace(network, **wanted), start_from=first.id)
         return trained, starting_classifier(create_run(config), config, None)
 
     return began
 
 
-@pytest.mark.parametrize("head", ["soft_attention", "global_pooling"])
-def test_an_earlier_cut_goes_on_without_a_say_of_the_photo_and_learns(start_at_cut, head):
-    network = ClassifierConfig("Tiny", head=head, input_size=SIZE)
-    trained, shorter = start_at_cut(network, "early")
-    for ours in shorter.get_layer("first").weights + shorter.get_layer("first_bn").weights:
-        theirs = next(each for each in trained.weights if each.path == ours.path)
+@pytest.mark.parametrize("cut", ["early", "before the end"])
+@pytest.mark.parametrize("head", HEADS)
+def test_an_earlier_cut_goes_on_without_a_say_of_the_photo_and_learns(start_at_cut, head, cut):
+    trained, shorter = start_at_cut(ClassifierConfig("Tiny", head=head, input_size=SIZE), cut=cut)
+    backbone = [weight.numpy() for layer in backbone_layers(shorter) for weight in layer.weights]
+    longer = [weight.numpy() for layer in backbone_layers(trained) for weight in layer.weights]
+    for ours, theirs in zip(backbone, longer, strict=False):
         np.testing.assert_array_equal(ours, theirs)
+    assert len(backbone) == (6 if cut == "early" else 12)
     photos = np.random.default_rng(0).uniform(0, 255, (4, *SIZE, 3))
     patients = np.random.default_rng(1).random((4, 21))
     inputs = {"image": photos, "patient": patients}
@@ -165,6 +187,9 @@ def test_an_earlier_cut_goes_on_without_a_say_of_the_photo_and_learns(start_at_c
     )
     np.testing.assert_allclose(said, blind, atol=1e-6)
     assert said.any()  # of the patient, whom the longer network knew as well
+    if head != "global_pooling":
+        attention = [each.get_layer("soft_attention").kernel for each in (trained, shorter)]
+        assert attention[0].shape != attention[1].shape or not np.allclose(*attention)
     model = keras.Model(shorter.input, shorter.output["logits"])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = shorter.get_layer("first").get_weights()[0]
@@ -174,5 +199,27 @@ def test_an_earlier_cut_goes_on_without_a_say_of_the_photo_and_learns(start_at_c
 
 
 def test_a_later_cut_is_refused(start_at_cut):
-    with pytest.raises(RunError, match="no layer last: .* may end earlier, not later"):
-        start_at_cut(ClassifierConfig("Tiny", cut="early", input_size=SIZE), "trunk")
+    for cut in ("early", "before the end"):
+        network = ClassifierConfig("Tiny", cut=cut, input_size=SIZE)
+        with pytest.raises(RunError, match="up to the wanted cut: .* may end earlier, not later"):
+            start_at_cut(network, cut="trunk")
+
+
+def test_the_same_cut_by_another_name_goes_on_whole(start_at_cut):
+    network = ClassifierConfig("Tiny", input_size=SIZE)
+    trained, same = start_at_cut(network, cut="the end")
+    np.testing.assert_allclose(answers(same)["logits"], answers(trained)["logits"], atol=1e-5)
+    _, larger = start_at_cut(network, cut="the end", input_size=(192, 256))
+    assert np.abs(larger.get_layer("evidence_map").get_weights()[0]).max() > 0
+
+
+def test_layers_that_keras_named_otherwise_go_on_with_larger_photos(start_at_cut):
+    """InceptionResNetV2's first layers have such names."""
+    trained, larger = start_at_cut(ClassifierConfig("Tiny", input_size=SIZE), input_size=(128, 128))
+    ours, theirs = (
+        [weight for layer in backbone_layers(each) for weight in layer.weights]
+        for each in (larger, trained)
+    )
+    assert [weight.path for weight in ours] != [weight.path for weight in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -96,7 +96,7 @@ def of_run(folder: Path) -> TrainingCost:
 
 def of_training(predictor: AnyPredictor) -> TrainingCost:
     """What the training of a model took, from its card; of several networks, of which an ensemble
-    or a soup is made, one epoch of each and the most memory of any."""
+    or a soup is made, one epoch of each, as often as it takes part, and the most memory of any."""
     trainings = [
         each for network in _networks(predictor) for each in _trainings(network.model.card)
     ]

@@ -34,7 +34,8 @@ def _efficientnet_lite(number: int, size: int, cells: int, **earlier: Cut) -> Ba
 
 
 RECORDS = (
-    # Without its last block and what follows, a classifier has fewer than 3 million parameters.
+    # Without its last block and what follows, a classifier with evidence has fewer than 3 million
+    # parameters.
     _efficientnet_lite(0, 224, 7, block_14=Cut("block_14_add", (7, 7, 192))),
     _efficientnet_lite(1, 240, 8),
     _efficientnet_lite(2, 260, 9),

@@ -563,8 +563,10 @@ def _more(
     if config.more_photos != "none":
         more = more_photos.read(config.more_photos, dataset, data)
         trained = more.subset(np.arange(len(more.table)) < (config.limit or np.inf))
-        by_class = more_photos.by_class(trained)
-        found[config.more_photos] = {"images": len(trained.table), "by_class": by_class}
+        # The first of a list: those that trained the start may be more of the same.
+        if len(trained.table) > found.get(config.more_photos, {}).get("images", 0):
+            by_class = more_photos.by_class(trained)
+            found[config.more_photos] = {"images": len(trained.table), "by_class": by_class}
     return found, unknown
 
 

@@ -55,13 +55,18 @@ def distribution(config: TrainingConfig) -> Iterator[None]:
 # --- which layers take part ---------------------------------------------------------------------
 
 
-def backbone_layers(classifier: keras.Model) -> list[keras.layers.Layer]:
-    """The layers that lead from the image to the feature map, in order."""
+def backbone_of(classifier: keras.Model) -> keras.Model:
+    """What leads from the image to the feature map."""
     names = {layer.name for layer in classifier.layers}
     # The head's first layer: with attention, without it, and without it before a tail.
     head = next(name for name in ("soft_attention", "pool_features", "embedding") if name in names)
     image = classifier.get_layer("image").output
-    return keras.Model(image, classifier.get_layer(head).input).layers
+    return keras.Model(image, classifier.get_layer(head).input)
+
+
+def backbone_layers(classifier: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that lead from the image to the feature map, in order."""
+    return backbone_of(classifier).layers
 
 
 def let_train(classifier: keras.Model, config: TrainingConfig, head_only: bool = False) -> None:

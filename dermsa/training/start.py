@@ -14,12 +14,13 @@ from dermsa.datasets.dataset import data_root
 from dermsa.images import to_model_input
 from dermsa.inference import store
 from dermsa.models import backbones
+from dermsa.models.backbone_record import Cut
 from dermsa.models.classifier import build_classifier
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.models.warm_start import warm_start_mobilenet_v3_large
 from dermsa.patient import VECTOR_SIZE
 from dermsa.training.config import TrainingConfig
-from dermsa.training.methods import backbone_layers
+from dermsa.training.methods import backbone_of
 from dermsa.training.runs import Run, RunError, find_run
 from dermsa.training.shipped import ShippedTraining
 
@@ -33,6 +34,9 @@ LOGIT_TERMS = ("evidence_map", "patient_evidence", "image_logits", "patient_logi
 
 PATIENT_TERMS = ("patient_evidence", "patient_logits", "joint_patient")
 """The layers whose answers are what the patient adds to a sum."""
+
+IMAGE_TERMS = ("evidence_map", "image_logits", "joint_image")
+"""The layers whose answers are what the image adds to a sum."""
 
 EVIDENCE_KERNEL = "evidence_map/kernel"
 """The weights that see each position of the feature map apart."""
@@ -74,7 +78,7 @@ def starting_classifier(
 
 def _can_start(trained: ClassifierConfig, wanted: ClassifierConfig) -> bool:
     """Whether they differ in the size of photos or the cut, or a patient branch comes in, and else
-    agree. Whether the wanted cut is the earlier one, its layers tell, see `carried_over`."""
+    agree. Whether the wanted cut is an earlier one, the network tells, see `_backbone_weights`."""
     agreeing = dataclasses.replace(trained, input_size=wanted.input_size, cut=wanted.cut)
     if trained.patient_branch == "none":
         agreeing = dataclasses.replace(agreeing, patient_branch=wanted.patient_branch)
@@ -103,24 +107,19 @@ def carried_over(
     """
     if trained == wanted:
         return classifier
+    cuts = backbones.backbone(wanted.backbone).cuts
+    earlier = cuts[wanted.cut] if cuts[wanted.cut] != cuts[trained.cut] else None
     started = build_classifier(wanted)
-    weights = {weight.path: weight for weight in classifier.weights}
-    backbone = {layer.name for layer in backbone_layers(started)}
+    of_backbone = _backbone_weights(started, classifier, earlier, name)
+    of_head = {weight.path: weight for weight in classifier.weights}
     for ours in started.weights:
-        theirs, layer = weights.get(ours.path), ours.path.split("/")[0]
-        if theirs is None and layer in backbone:
-            raise RunError(
-                f"{name} has no layer {layer}: the network that goes on from it may end earlier, "
-                "not later."
-            )
-        if theirs is None:  # of a patient branch that the start does not have
-            if layer in PATIENT_TERMS:
+        layer = ours.path.split("/")[0]
+        theirs = of_backbone.get(ours.path, of_head.get(ours.path))
+        if theirs is None or (earlier and layer in (*IMAGE_TERMS, "soft_attention")):
+            if layer in (*IMAGE_TERMS, *PATIENT_TERMS):
                 ours.assign(keras.ops.zeros(ours.shape))
         elif ours.shape == theirs.shape:
             ours.assign(theirs)
-        elif trained.cut != wanted.cut and layer not in backbone:
-            if layer in LOGIT_TERMS:
-                ours.assign(keras.ops.zeros(ours.shape))
         elif ours.path == EVIDENCE_KERNEL:
             ours.assign(_resized(theirs, ours.shape))
         else:
@@ -129,6 +128,36 @@ def carried_over(
                 "on with photos of another size."
             )
     return started
+
+
+def _backbone_weights(
+    started: keras.Model, classifier: keras.Model, earlier: Cut | None, name: str
+) -> dict[str, keras.Variable]:
+    """The weights of a classifier's backbone by the paths that they have in a new one; paired by
+    their order, as Keras may have named the same layers otherwise.
+
+    Args:
+        earlier: The cut of the new one, where it is another.
+
+    Raises:
+        RunError: The backbone of the classifier does not reach as far.
+    """
+    try:
+        backbone = backbone_of(classifier)
+        if earlier:
+            backbone = keras.Model(backbone.inputs, backbones.tensor_at(backbone, earlier))
+        ours, theirs = (
+            [weight for layer in network.layers for weight in layer.weights]
+            for network in (backbone_of(started), backbone)
+        )
+        if [weight.shape for weight in ours] != [weight.shape for weight in theirs]:
+            raise ValueError("other layers")
+    except ValueError:
+        raise RunError(
+            f"{name} does not hold the network up to the wanted cut: one that goes on from it may "
+            "end earlier, not later."
+        ) from None
+    return {weight.path: start for weight, start in zip(ours, theirs, strict=True)}
 
 
 def _resized(kernel: keras.Variable, shape: tuple[int, ...]) -> keras.KerasTensor:
