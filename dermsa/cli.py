@@ -643,12 +643,11 @@ def _evaluate_cost(names: Sequence[str], as_json: bool) -> None:
 
     from dermsa.evaluation import cost, record
     from dermsa.inference import store
-    from dermsa.inference.ensemble import open_predictor
 
     kept = {name: record.open_source(name) for name in names}
     costs = cost.measure(names)
     for name, evaluation in kept.items():
-        training = cost.of_training(open_predictor(name))  # its parts may tell more meanwhile
+        training = cost.of_training(store.read_card(name))  # its parts may tell more meanwhile
         record.save(
             replace(evaluation, cost=costs[name], training=training), store.weights_folder() / name
         )

@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from dermsa.cli import main
 from dermsa.evaluation import cost, record
 from dermsa.inference import store
-from dermsa.inference.ensemble import open_predictor
 
 
 def constant(name, *shape):
@@ -93,13 +92,10 @@ def test_what_trainings_took_is_on_the_card_and_in_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in store.model_names() if store.composition(store.read_card(name))]
+    "name", [name for name in store.model_names() if store.parts(store.read_card(name))]
 )
 def test_trainings_of_all_parts_are_added_up(name):
-    card = store.read_card(name)
-    parts = [
-        part["model"] for part in [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
-    ]
+    parts = store.parts(store.read_card(name))
     assert len(parts) > 1
     of, costs = _training_cost(name), [_training_cost(part) for part in parts]
     assert of.seconds_per_epoch == pytest.approx(sum(each.seconds_per_epoch for each in costs))
@@ -116,4 +112,4 @@ def test_a_soup_whose_parts_are_gone_tells_no_cost_of_training(tmp_path, monkeyp
 
 
 def _training_cost(name):
-    return cost.of_training(open_predictor(name))
+    return cost.of_training(store.read_card(name))

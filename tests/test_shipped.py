@@ -19,13 +19,8 @@ def planned(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-def made_of(card):
-    """The parts of an ensemble or a soup; none of what was trained itself."""
-    return [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
-
-
 def test_every_network_that_is_there_has_one_and_all_are_listed(capsys):
-    networks = [name for name in store.model_names() if not made_of(store.read_card(name))]
+    networks = [name for name in store.model_names() if not store.parts(store.read_card(name))]
     assert list(shipped.trainings()) == [f"shipped/{name}" for name in networks]
     assert list(all_presets()) == [*shipped.trainings(), *PRESETS]
     assert main(["presets"]) == 0
@@ -59,11 +54,11 @@ def test_it_is_told_with_what_was_measured(name, capsys):
 def test_what_is_made_of_several_is_a_sweep_over_their_trainings(capsys):
     for name in store.model_names():
         card = store.read_card(name)
-        if not made_of(card):
+        if not store.parts(card):
             continue
-        of, left = [], [each["model"] for each in made_of(card)]
+        of, left = [], store.parts(card)
         while left:  # a soup among the members has parts of its own
-            parts = [each["model"] for each in made_of(store.read_card(left[0]))]
+            parts = store.parts(store.read_card(left[0]))
             of, left = of if parts or left[0] in of else [*of, left[0]], [*parts, *left[1:]]
         what = "is an ensemble of several trainings" if "members" in card else "was not trained"
         with pytest.raises(ValueError, match=what):

@@ -101,7 +101,7 @@ def assess_model(
         leaked_share=of.leaks.share_of_images,
         leaked_lesions=of.leaks.share_of_lesions,
         cost=cost,
-        training=of_training(of.predictor),
+        training=of_training(of.predictor.model.card),
     )
     if attention:
         network = of.predictor
@@ -259,7 +259,7 @@ def assess_elsewhere(
         "Intervals: 95 %, bootstrap over photos: which show the same lesion is not known.",
         leaked_share=0.0,
         leaked_lesions=0.0,
-        training=of_training(predictor),
+        training=of_training(predictor.model.card),
     )
 
 

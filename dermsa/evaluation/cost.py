@@ -94,12 +94,10 @@ def of_run(folder: Path) -> TrainingCost:
     return TrainingCost(None if seconds is None else float(seconds), known.get("peak_memory"))
 
 
-def of_training(predictor: AnyPredictor) -> TrainingCost:
-    """What the training of a model took, from its card; of several networks, of which an ensemble
+def of_training(card: Mapping) -> TrainingCost:
+    """What the training of a model took, by its card; of several networks, of which an ensemble
     or a soup is made, one epoch of each, as often as it takes part, and the most memory of any."""
-    trainings = [
-        each for network in _networks(predictor) for each in _trainings(network.model.card)
-    ]
+    trainings = _trainings(card)
     seconds = [training.get("seconds_per_epoch") for training in trainings]
     memory = [training.get("peak_memory") for training in trainings]
     return TrainingCost(
@@ -199,15 +197,13 @@ def _networks(predictor: AnyPredictor) -> list:
 
 
 def _trainings(card: Mapping) -> list[Mapping]:
-    """The training of a network, or those of all that its weights are the mean of; an empty one
-    stands for what is not known."""
-    if "soup" not in card:
-        return [card.get("training", {})]
+    """The training of a network, or those of all parts of a model; an empty one stands for what is
+    not known."""
     try:
-        ingredients = [store.read_card(of["model"]) for of in card["soup"]["of"]]
+        parts = [store.read_card(name) for name in store.parts(card)]
     except store.ModelError:
         return [{}]
-    return [training for ingredient in ingredients for training in _trainings(ingredient)]
+    return [each for part in parts for each in _trainings(part)] or [card.get("training", {})]
 
 
 def _size(predictor: AnyPredictor) -> dict[str, int]:

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,13 +168,17 @@ def made_of(name: str) -> list[str]:
     found = []
     for other in model_names():
         with contextlib.suppress(ModelError):
-            card = _read_card(other)[0]
-            parts = [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
-            found += [other for part in parts if part["model"] == name]
+            found += [other for part in parts(_read_card(other)[0]) if part == name]
     return found
 
 
-def composition(card: dict) -> str:
+def parts(card: Mapping) -> list[str]:
+    """Names of an ensemble's members or of what a soup is made of; empty for other networks."""
+    entries = card["members"] if "members" in card else card.get("soup", {}).get("of", ())
+    return [entry["model"] for entry in entries]
+
+
+def composition(card: Mapping) -> str:
     """What a model is made of, in a sentence; empty for a network of a training of its own."""
     if "members" in card:
         members = [f"{member['model']} ({member['weight']:.1%})" for member in card["members"]]
@@ -183,8 +188,7 @@ def composition(card: dict) -> str:
             f"{card['architecture']['parameters']:,} parameters in all."
         )
     if "soup" in card:
-        of = ", ".join(each["model"] for each in card["soup"]["of"])
-        return f"Its weights are the mean of those of {of} (a model soup)."
+        return f"Its weights are the mean of those of {', '.join(parts(card))} (a model soup)."
     return ""
 
 

@@ -117,7 +117,7 @@ def training(name: str) -> ShippedTraining:
             f"python -m dermsa sweep --table {name}"
         )
     if "soup" in card:
-        of = " and ".join(each["model"] for each in card["soup"]["of"])
+        of = " and ".join(store.parts(card))
         raise ValueError(
             f"{model} was not trained itself: its weights are the mean of those of other networks. "
             f"All of their trainings are queued by: python -m dermsa sweep --table {name}. Export "
@@ -135,6 +135,5 @@ def members(name: str) -> list[ShippedTraining]:
         ModelError: There is no such model, or a member is missing.
     """
     card = store.read_card(name.removeprefix(PREFIX))
-    parts = [*card.get("members", ()), *card.get("soup", {}).get("of", ())]
-    found = [each for part in parts for each in members(PREFIX + part["model"])]
+    found = [each for part in store.parts(card) for each in members(PREFIX + part)]
     return list({each.name: each for each in found}.values()) or [training(name)]
