@@ -50,8 +50,8 @@ def show_cost(chosen: Chosen, papers: Sequence[str]) -> None:
             "models that no other one beats. Open signs are published, under another protocol."
         )
     st.caption(
-        "Training: the median epoch (of an ensemble one of every member) and the most memory, on "
-        "the machine where it ran; machines differ."
+        "Training: the median epoch (of an ensemble or a soup one of every part) and the most "
+        "memory, on the machine where it ran; machines differ."
     )
 
 
