@@ -28,5 +28,20 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a model in weights/, or what it is for: accurate or fast (accurate)",
+    )
+
+
+def size(text: str) -> tuple[int, int]:
+    """An input size; argparse names it by this function where it refuses one."""
+    from dermsa.training.form import read_size
+
+    return read_size(text)
+
+
 def say(sentence: str, values: dict, as_json: bool) -> None:
     print(json.dumps(values, indent=1) if as_json else sentence)

@@ -12,8 +12,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dermsa.cli_command import Command, data_argument, say
+from dermsa.cli_command import Command, data_argument, say, size
 from dermsa.files import write_atomically
+
+# --- presets ---------------------------------------------------------------------------------
+
+
+def _presets_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="only this one, with its notes and all its figures"
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _presets(options: argparse.Namespace) -> None:
+    from dermsa.training import presets
+
+    named = presets.preset(options.name) if options.name else None
+    if options.json:
+        listed = [each.as_dict() for each in presets.all_presets().values()]
+        print(json.dumps(named.as_dict() if named else listed, indent=1))
+        return
+    for each in [named] if named else presets.all_presets().values():
+        print(f"{each.name:<54}{each.summary()}")
+    if named:
+        about = named.as_dict()
+        print(f"  {about['source']} {about['link']}".rstrip())
+        print(f"  {about['regime']}: {about['about']}.")
+        for note in named.notes:
+            print(f"  {note}")
+        for figure in named.figures():
+            what = figure.title + (f", {figure.of_class}" if figure.of_class else "")
+            print(f"  {what:<48}{figure.value:<8.4g}{figure.table}: {figure.model}")
+
 
 # --- train -----------------------------------------------------------------------------------
 
@@ -72,13 +103,6 @@ def _setting_arguments(parser: argparse.ArgumentParser) -> None:
                 metavar=METAVARS[_kind(field)],
                 help=f"{field.metadata['help']} ({default})".replace("%", "%%"),
             )
-
-
-def size(text: str) -> tuple[int, int]:
-    """An input size; argparse names it by this function where it refuses one."""
-    from dermsa.training.form import read_size
-
-    return read_size(text)
 
 
 METAVARS = {int: "N", float: "X", str: "NAME", size: "N[xN]"}
@@ -531,6 +555,14 @@ def _ablations(options: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Command] = {
+    "presets": Command(
+        "The trainings of the papers, by name, with what was published of each.",
+        "  python -m dermsa presets\n"
+        "  python -m dermsa presets sensors2022/MobileNetV3Large/MD\n"
+        "  python -m dermsa train --preset sensors2022/MobileNetV3Large/MD --epochs 20",
+        _presets_arguments,
+        _presets,
+    ),
     "train": Command(
         "Train a classifier; stop it with Ctrl-C, continue it with --resume.",
         "  python -m dermsa train --backbone MobileNetV3Small --epochs 20\n"

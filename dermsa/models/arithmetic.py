@@ -58,18 +58,15 @@ def count(name: str) -> dict[str, Arithmetic]:
     from dermsa.models import backbones
 
     record = backbones.backbone(name)
-    image = keras.Input((*record.input_size, 3))
-    networks = {
-        top: backbones.build(record, image, top) for top in {c.top for c in record.cuts.values()}
-    }
-    counts = {}
-    for cut_name, cut in record.cuts.items():
-        features = backbones.tensor_at(networks[cut.top], cut)
-        layers = keras.Model(image, features).layers
-        counts[cut_name] = Arithmetic(
-            *record.input_size, sum(map(_multiply_adds, layers)), sum(map(_values, layers))
+    trunks = backbones.up_to_each_cut(record, keras.Input((*record.input_size, 3)))
+    return {
+        cut: Arithmetic(
+            *record.input_size,
+            sum(map(_multiply_adds, trunk.layers)),
+            sum(map(_values, trunk.layers)),
         )
-    return counts
+        for cut, trunk in trunks.items()
+    }
 
 
 def _values(layer) -> int:

@@ -166,6 +166,15 @@ def build(
     )
 
 
+def up_to_each_cut(record: Backbone, image: keras.KerasTensor) -> dict[str, keras.Model]:
+    """The networks that end at its cuts, by cut, with random weights; they share their layers."""
+    wholes = {top: build(record, image, top) for top in {cut.top for cut in record.cuts.values()}}
+    return {
+        name: keras.Model(image, tensor_at(wholes[cut.top], cut))
+        for name, cut in record.cuts.items()
+    }
+
+
 def tensor_at(network: keras.Model, cut: Cut) -> keras.KerasTensor:
     """Follows a cut's path through a network.
 

@@ -59,19 +59,13 @@ def count(name: str) -> dict[tuple[str, str], tuple[int, int]]:
         By cut and head.
     """
     record = backbones.backbone(name)
-    image = keras.Input((*record.input_size, 3))
-    networks = {
-        top: backbones.build(record, image, top) for top in {c.top for c in record.cuts.values()}
-    }
-    trunks = {}
-    for cut_name, cut in record.cuts.items():
-        whole = networks[cut.top]
-        features = backbones.tensor_at(whole, cut)
-        trunks[cut_name] = features.shape[1:], _size(keras.Model(whole.inputs, features))
+    trunks = backbones.up_to_each_cut(record, keras.Input((*record.input_size, 3)))
+    sizes = {cut: _size(trunk) for cut, trunk in trunks.items()}
     counts = {}
     for config in _configs(name):
-        shape, trunk = trunks[config.cut]
-        features, patient = keras.Input(shape), keras.Input((VECTOR_SIZE,))
+        trunk = sizes[config.cut]
+        features = keras.Input(trunks[config.cut].output.shape[1:])
+        patient = keras.Input((VECTOR_SIZE,))
         head = _size(keras.Model([features, patient], head_outputs(config, features, patient)))
         counts[config.cut, config.head] = (trunk[0] + head[0], trunk[1] + head[1])
     return counts
