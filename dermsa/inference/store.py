@@ -81,10 +81,7 @@ def model_names() -> list[str]:
 def offered_models() -> list[str]:
     """As `model_names`, but for earlier models, and networks of later folds that answer within an
     ensemble over folds and are meant for it: these would only lengthen a doctor's list."""
-    names, cards = model_names(), {}
-    for name in names:
-        with contextlib.suppress(ModelError):
-            cards[name] = _read_card(name)[0]
+    names, cards = model_names(), _undamaged_cards()
     within = {
         member["model"]
         for card in cards.values()
@@ -165,11 +162,8 @@ def open_model(name: str) -> Model:
 def made_of(name: str) -> list[str]:
     """Names of the ensembles and soups that a model is a part of; those with a damaged card are
     left out."""
-    found = []
-    for other in model_names():
-        with contextlib.suppress(ModelError):
-            found += [other for part in parts(_read_card(other)[0]) if part == name]
-    return found
+    cards = _undamaged_cards().items()
+    return [other for other, card in cards for part in parts(card) if part == name]
 
 
 def parts(card: Mapping) -> list[str]:
@@ -205,6 +199,15 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _undamaged_cards() -> dict[str, dict]:
+    """The cards of all models that can be read, by name, in the order of `model_names`."""
+    cards = {}
+    for name in model_names():
+        with contextlib.suppress(ModelError):
+            cards[name] = _parsed_card(name)[0]
+    return cards
+
+
 def _read_card(name: str) -> tuple[dict, str]:
     """The card and its hash."""
     if name not in model_names():
@@ -212,6 +215,11 @@ def _read_card(name: str) -> tuple[dict, str]:
             f"There is no model {str(name)[:60]!r}. "
             f"There are: {', '.join(model_names()) or 'none'}."
         )
+    return _parsed_card(name)
+
+
+def _parsed_card(name: str) -> tuple[dict, str]:
+    """As `_read_card`, of a name that is known to be a model's."""
     path = weights_folder() / name / CARD
     try:
         content = path.read_bytes()
