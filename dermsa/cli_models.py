@@ -111,7 +111,10 @@ def _models(options: argparse.Namespace) -> None:
     from dermsa.models import catalogue
 
     if options.tables:
-        print(model_tables.markdown([store.read_card(name) for name in store.model_names()]))
+        all_cards = [store.read_card(name) for name in store.model_names()]
+        print(model_tables.markdown(all_cards))
+        print("\nWhere the models that are offered came from:\n")
+        print(model_tables.lineage(all_cards, store.offered_models()))
         measured = [
             source.name
             for source in record.sources()

@@ -23,6 +23,7 @@ def test_the_tables_of_the_models_are_those_of_their_cards():
     document = (DOCS / "models.md").read_text(encoding="utf-8")
     for tables in (
         model_tables.markdown(cards),
+        model_tables.lineage(cards, store.offered_models()),
         model_tables.alike(cards, said),
         model_tables.most_probable(cards, said),
         model_tables.on_another_source(elsewhere.all_measured()),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dermsa.evaluation.metrics import Predictions
-from dermsa.evaluation.model_tables import most_probable
+from dermsa.evaluation.model_tables import lineage, most_probable
 
 CLASSES = ("common", "rare")
 
@@ -37,3 +37,31 @@ def test_the_most_probable_is_right_more_often_and_found_less_evenly():
 
 def test_who_leans_to_nothing_has_no_row():
     assert list(rows(A=[1, 3], B=None, C=[2, 2], D=[1, 1.01])) == ["A", "D"]
+
+
+def card(name, **more):
+    config = {"initial_weights": "imagenet", "start_from": more.pop("start_from", "")}
+    return {"name": name, "training": {"config": config}} | more
+
+
+def test_a_lineage_goes_back_to_where_trainings_began():
+    cards = [
+        card("first"),
+        card("larger", start_from="first"),
+        card("soup", soup={"of": [{"model": "first"}, {"model": "larger"}]}),
+        card("both", members=[{"model": "soup"}, {"model": "gone"}]),
+        card("unasked"),
+    ]
+    chart = lineage(cards, ["both"]).splitlines()
+    assert chart[:2] == ["```mermaid", "flowchart LR"] and chart[-1] == "```"
+    boxes = dict(line.strip().rstrip('"]').split('["') for line in chart if '["' in line)
+    assert list(boxes.values()) == ["both", "soup", "gone", "first", "larger", "ImageNet"]
+    arrows = [line.split() for line in chart[2 + len(boxes) : -1]]
+    assert [(boxes[start], arrow, boxes[end]) for start, arrow, end in arrows] == [
+        ("soup", "==>|answers|", "both"),
+        ("gone", "==>|answers|", "both"),
+        ("first", "-.->|weights|", "soup"),
+        ("larger", "-.->|weights|", "soup"),
+        ("ImageNet", "-->", "first"),
+        ("first", "-->", "larger"),
+    ]

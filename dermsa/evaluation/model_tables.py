@@ -4,7 +4,7 @@ where all diagnoses count alike, and where the most probable one is named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from dermsa.evaluation.elsewhere import Elsewhere
 from dermsa.evaluation.metrics import Predictions, accuracy, macro_recall
 from dermsa.evaluation.report import DEFAULT_SENSITIVITY
 from dermsa.evaluation.statistics import Interval, bootstrap_interval
+from dermsa.inference.store import parts
 
 FIGURES = (
     ("Macro recall", "metrics", "macro_recall"),
@@ -48,6 +49,45 @@ def markdown(cards: Sequence[Mapping]) -> str:
         ),
     ]
     return "\n\n".join(f"{title}\n\n{_table(rows)}" for title, rows in tables)
+
+
+def lineage(cards: Sequence[Mapping], of: Iterable[str]) -> str:
+    """What models came from, back to the weights that trainings began with, as a flow chart of
+    Mermaid, which Markdown may hold.
+
+    Args:
+        cards: Of all models there are.
+        of: Names of the models whose lineage is drawn; unknown names begin a lineage.
+    """
+    known = {card["name"]: card for card in cards}
+    arrows, drawn, waiting = [], [], list(of)
+    while waiting:
+        name = waiting.pop(0)
+        if name in drawn:
+            continue
+        drawn.append(name)
+        if name in known:
+            before, arrow = _came_from(known[name])
+            arrows += [(one, arrow, name) for one in before]
+            waiting += before
+    ids = {name: f"m{place}" for place, name in enumerate(drawn)}
+    boxes = [f'    {ids[name]}["{name}"]' for name in drawn]
+    lines = [f"    {ids[first]} {arrow} {ids[second]}" for first, arrow, second in arrows]
+    return "\n".join(["```mermaid", "flowchart LR", *boxes, *lines, "```"])
+
+
+def _came_from(card: Mapping) -> tuple[list[str], str]:
+    """What a model was made of or went on from, and the arrow from there to it."""
+    if made_of := parts(card):
+        return made_of, "==>|answers|" if "members" in card else "-.->|weights|"
+    return [_start(card["training"]["config"])], "-->"
+
+
+def _start(config: Mapping) -> str:
+    """The model or the weights that a training began with, in words."""
+    words = {"imagenet": "ImageNet", "minimalistic": "ImageNet, minimalistic", "none": "random"}
+    weights = config["initial_weights"]
+    return config.get("start_from") or words.get(weights, weights)
 
 
 def alike(cards: Sequence[Mapping], predictions: Sequence[Predictions]) -> str:
@@ -131,39 +171,30 @@ def _validation(cards: Sequence[Mapping]) -> list[list[str]]:
 
 
 def _trainings(cards: Sequence[Mapping]) -> list[list[str]]:
-    columns = ("Backbone", "Fold", "Pixels", "Epochs", "Chosen", "Minutes", "Seed", "Preset")
-    rows = [["Model", *columns]]
+    columns = ("Backbone", "From", "Fold", "Pixels", "Epochs", "Chosen", "Minutes", "Seed")
+    rows = [["Model", *columns, "Preset"]]
     for card in cards:
+        architecture, made_of = card["architecture"], " + ".join(parts(card))
+        fold = str(card["protocol"].get("fold") or 0)
         if "members" in card:
-            made_of = f"mean of {_names(card['members'])}"
-            rows.append([card["name"], made_of, *[""] * 6, f"`shipped/{card['name']}`"])
-            continue
-        architecture = card["architecture"]
-        fold, pixels = str(card["protocol"].get("fold") or 0), str(architecture["input_size"][0])
-        if "soup" in card:
-            made_of = f"{architecture['backbone']}, weights of {_names(card['soup']['of'])}"
-            preset = f"`shipped/{card['name']}`"
-            rows.append([card["name"], made_of, fold, pixels, *[""] * 4, preset])
-            continue
-        training = card["training"]
-        rows.append(
-            [
-                card["name"],
+            told = ["", f"answers of {made_of}", *[""] * 6]
+        elif made_of:
+            pixels = str(architecture["input_size"][0])
+            told = [architecture["backbone"], f"weights of {made_of}", fold, pixels, *[""] * 4]
+        else:
+            training = card["training"]
+            told = [
                 architecture["backbone"],
+                _start(training["config"]),
                 fold,
-                pixels,
+                str(architecture["input_size"][0]),
                 str(training["epochs_done"]),
                 str(training["chosen_epoch"]),
                 f"{sum(training['curves']['seconds']) / 60:.0f}",
                 str(training["config"]["seed"]),
-                f"`shipped/{card['name']}`",
             ]
-        )
+        rows.append([card["name"], *told, f"`shipped/{card['name']}`"])
     return rows
-
-
-def _names(parts: Sequence[Mapping]) -> str:
-    return " + ".join(part["model"] for part in parts)
 
 
 def _thresholds(cards: Sequence[Mapping]) -> list[list[str]]:
