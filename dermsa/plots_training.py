@@ -12,9 +12,9 @@ from dermsa.plots import tidy
 from dermsa.plots_compare import MAX_MODELS, styles
 
 PANELS = {
-    "loss": "Loss: validation, and training (thin)",
-    "macro_recall": "Macro recall on validation",
-    "macro_auc": "Macro ROC AUC on validation",
+    "loss": "Loss (thin: training)",
+    "macro_recall": "Macro recall",
+    "macro_auc": "Macro ROC AUC",
     "learning_rate": "Learning rate",
 }
 HEIGHT = 560
@@ -68,7 +68,7 @@ def training_curves(metrics: Mapping[str, pd.DataFrame], smoothing: float = 0.0)
     figure = tidy(figure, HEIGHT)
     figure.update_layout(
         showlegend=len(metrics) > 1,
-        legend={"y": -0.08},
+        legend={"y": -0.16},  # below the titles of the axes
         margin={"t": 34, "r": 8},
         hovermode="x",
     )

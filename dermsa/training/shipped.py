@@ -12,11 +12,15 @@ import contextlib
 import dataclasses
 from dataclasses import asdict, dataclass
 
+import pandas as pd
+
 from dermsa.inference import store
 from dermsa.models.classifier_config import ClassifierConfig
 from dermsa.training.config import EARLIER, TrainingConfig
 
 PREFIX = "shipped/"
+VALIDATED_BY = ("dataset", "protocol", "split_seed", "fold", "limit")
+"""Settings that say which photos validate."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class ShippedTraining:
     def config(self) -> TrainingConfig:
         """The training; settings that are younger than the card are as they were then."""
         return TrainingConfig(self.classifier(), **EARLIER | self.card["training"]["config"])
+
+    def curves(self) -> pd.DataFrame:
+        """What was measured after each epoch, in the columns of a run's `metrics.csv`."""
+        return pd.DataFrame(self.card["training"]["curves"])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,6 +107,16 @@ def trainings() -> dict[str, ShippedTraining]:
             if "training" in each.card:
                 found[each.name] = each
     return found
+
+
+def validated_as(config: TrainingConfig) -> dict[str, ShippedTraining]:
+    """Those whose curves are of the very photos that validate a training, by the model's name."""
+    photos = [getattr(config, setting) for setting in VALIDATED_BY]
+    return {
+        each.model: each
+        for each in trainings().values()
+        if [getattr(each.config(), setting) for setting in VALIDATED_BY] == photos
+    }
 
 
 def training(name: str) -> ShippedTraining:

@@ -1,6 +1,7 @@
 """What a researcher sees on the Train page, without a browser and without a training."""
 
 import datetime
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from dermsa.taxonomy import HAM10000_CLASSES
 from dermsa.training import launcher, runs, shipped
 from dermsa.training.config import TrainingConfig
 from dermsa.training.runs import STATES, create_run, started_at
+from ui.train.details import csv_of
 
 EPOCHS = pd.DataFrame(
     {
@@ -121,6 +123,42 @@ def test_it_shows_figures_log_and_settings():
     table = page.table[0].value
     assert "learning_rate" in table["Setting"].tolist()
     assert "plateau_factor" not in table["Setting"].tolist()  # a cosine has none
+
+
+def beside(page):
+    found = [each for each in page.multiselect if each.label == "Shipped models beside"]
+    return found[0] if found else None
+
+
+def in_figure(page):
+    figures = json.loads(page.get("plotly_chart")[0].proto.spec)
+    return {trace["name"] for trace in figures["data"] if trace.get("showlegend")}
+
+
+def test_all_curves_are_downloaded_as_one_table():
+    other = EPOCHS.drop(columns="accuracy").head(1)
+    table = pd.read_csv(io.StringIO(csv_of({"one": EPOCHS, "two": other, "none": EPOCHS.head(0)})))
+    assert table["of"].tolist() == ["one", "one", "one", "two"]
+    assert table["loss"].tolist() == [1.8, 1.4, 1.3, 1.8]
+    assert list(table.columns) == ["of", *EPOCHS.columns]
+
+
+@pytest.mark.skipif(not shipped.trainings(), reason="there is no network in weights/")
+def test_curves_of_shipped_models_lie_beside_where_the_same_photos_validate():
+    name, model = next(iter(shipped.validated_as(TrainingConfig()).items()))
+    run = make_run()
+    page = open_page()
+    beside(page).select(name).run()
+    assert not page.exception
+    assert in_figure(page) == {f"a run ({run.id[9:15]})", name}
+    other = make_run("other photos", config=TrainingConfig(split_seed=5))
+    page.session_state["train-runs"] = [other.id]
+    page.run()
+    assert not page.exception and beside(page) is None
+    page.session_state["train-runs"] = [other.id, run.id]
+    page.run()
+    assert beside(page) is None and name not in in_figure(page)
+    assert model.curves()["epoch"].tolist() == model.card["training"]["curves"]["epoch"]
 
 
 def test_two_runs_differ_in_what_differs():

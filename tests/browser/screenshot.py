@@ -6,8 +6,6 @@ python -m tests.browser.screenshot
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-
 from dermsa.inference import store
 from dermsa.plots_training import training_curves
 from dermsa.training import shipped
@@ -42,8 +40,7 @@ def default_networks() -> list[str]:
 
 def draw_curves(browser) -> None:
     metrics = {
-        name: pd.DataFrame(store.read_card(name)["training"]["curves"])
-        for name in default_networks()
+        name: shipped.training(shipped.PREFIX + name).curves() for name in default_networks()
     }
     figure = training_curves(metrics).update_layout(
         width=CURVES["width"] - 20,

@@ -67,7 +67,7 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
         choose(page, "Initial weights", "none")
         press(page, "Start")
         page.get_by_role("heading", name="Evening").wait_for()
-        page.get_by_text("Macro recall on validation").first.wait_for()  # the first epoch is done
+        page.get_by_text("Macro ROC AUC", exact=True).first.wait_for()  # the first epoch is done
         run = runs.all_runs()[0]
         assert run.state == "running"
         seen = len(run.metrics())

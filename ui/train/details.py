@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from dermsa import plots_training
-from dermsa.training import overview, runs, telemetry
+from dermsa.training import overview, runs, shipped, telemetry
 from dermsa.training.form import in_words
 from dermsa.training.overview import Row, duration
 from dermsa.training.runs import Run
@@ -21,12 +22,13 @@ def show_curves(chosen: list[Row]) -> None:
         return
     left, right = st.columns([4, 1], gap="medium")
     with right:
+        tables |= ask_shipped(chosen)
         smoothing = st.slider(
             "Smoothing", 0.0, 0.9, 0.0, 0.1, key="train-smoothing", help="The points stay."
         )
         st.download_button(
             "Figures (CSV)",
-            lambda: chosen[0].run.metrics().to_csv(index=False),
+            lambda: csv_of(tables),
             f"{chosen[0].run.id}.csv",
             "text/csv",
             on_click="ignore",
@@ -40,6 +42,30 @@ def show_curves(chosen: list[Row]) -> None:
         alt=plots_training.describe_training(tables),
         key="train-curves",
     )
+
+
+def csv_of(tables: dict[str, pd.DataFrame]) -> str:
+    """All curves below each other, the first column telling whose."""
+    return pd.concat(tables, names=["of", None]).reset_index("of").to_csv(index=False)
+
+
+def ask_shipped(chosen: list[Row]) -> dict[str, pd.DataFrame]:
+    """Curves of models in weights/ that were validated on the photos of the first run, by name."""
+    offered = shipped.validated_as(chosen[0].run.config())
+    places = plots_training.MAX_RUNS - len(chosen)
+    if not offered or not places:
+        return {}
+    kept = st.session_state.get("train-shipped", [])
+    st.session_state["train-shipped"] = [name for name in kept if name in offered][:places]
+    names = st.multiselect(
+        "Shipped models beside",
+        list(offered),
+        max_selections=places,
+        key="train-shipped",
+        placeholder="None",
+        help="How the trainings of models in weights/ went, on the same validation photos.",
+    )
+    return {name: offered[name].curves() for name in names}
 
 
 def show_best(row: Row) -> None:
