@@ -1,5 +1,5 @@
-"""The trained models side by side, as tables of a document: what their cards say, how they decide
-where all diagnoses count alike, and where the most probable one is named.
+"""The trained models side by side, as tables of a document: what their cards say, where they came
+from, how they decide where all diagnoses count alike, and where the most probable one is named.
 """
 
 from __future__ import annotations
