@@ -170,7 +170,7 @@ def up_to_each_cut(record: Backbone, image: keras.KerasTensor) -> dict[str, kera
     """The networks that end at its cuts, by cut, with random weights; they share their layers."""
     wholes = {top: build(record, image, top) for top in {cut.top for cut in record.cuts.values()}}
     return {
-        name: keras.Model(image, tensor_at(wholes[cut.top], cut))
+        name: keras.Model(wholes[cut.top].inputs, tensor_at(wholes[cut.top], cut))
         for name, cut in record.cuts.items()
     }
 
