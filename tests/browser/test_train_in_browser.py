@@ -67,7 +67,7 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
         choose(page, "Initial weights", "none")
         press(page, "Start")
         page.get_by_role("heading", name="Evening").wait_for()
-        page.get_by_text("Macro ROC AUC", exact=True).first.wait_for()  # the first epoch is done
+        page.locator(".js-plotly-plot").first.wait_for()  # the first epoch is done
         run = runs.all_runs()[0]
         assert run.state == "running"
         seen = len(run.metrics())
@@ -75,6 +75,7 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
     with running_app(tmp_path / "two") as address:
         page.goto(f"{address}/train?run={run.id}")
         page.get_by_text(re.compile(r"of 400 epochs")).wait_for()
+        settle(page)
         assert run.state == "running" and len(run.metrics()) > seen
         press(page, "Stop")
         page.get_by_text("was stopped; can be resumed").wait_for()
