@@ -81,7 +81,7 @@ def model_names() -> list[str]:
 def offered_models() -> list[str]:
     """As `model_names`, but for earlier models, and networks of later folds that answer within an
     ensemble over folds and are meant for it: these would only lengthen a doctor's list."""
-    names, cards = model_names(), _undamaged_cards()
+    names, cards = model_names(), undamaged_cards()
     within = {
         member["model"]
         for card in cards.values()
@@ -135,6 +135,15 @@ def read_card(name: str) -> dict:
     return _read_card(named(name))[0]
 
 
+def undamaged_cards() -> dict[str, dict]:
+    """The cards of all models that can be read, by name, in the order of `model_names`."""
+    cards = {}
+    for name in model_names():
+        with contextlib.suppress(ModelError):
+            cards[name] = _parsed_card(name)[0]
+    return cards
+
+
 def open_model(name: str) -> Model:
     """Reads a model, and its members if it has any, and checks its files against its card.
 
@@ -162,7 +171,7 @@ def open_model(name: str) -> Model:
 def made_of(name: str) -> list[str]:
     """Names of the ensembles and soups that a model is a part of; those with a damaged card are
     left out."""
-    cards = _undamaged_cards().items()
+    cards = undamaged_cards().items()
     return [other for other, card in cards for part in parts(card) if part == name]
 
 
@@ -197,15 +206,6 @@ def card_sha256(name: str) -> str:
 
 def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _undamaged_cards() -> dict[str, dict]:
-    """The cards of all models that can be read, by name, in the order of `model_names`."""
-    cards = {}
-    for name in model_names():
-        with contextlib.suppress(ModelError):
-            cards[name] = _parsed_card(name)[0]
-    return cards
 
 
 def _read_card(name: str) -> tuple[dict, str]:

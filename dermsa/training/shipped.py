@@ -8,7 +8,6 @@ at once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import asdict, dataclass
 
@@ -100,13 +99,9 @@ class ShippedTraining:
 
 def trainings() -> dict[str, ShippedTraining]:
     """All networks of `weights/` whose training is known, by name; a damaged card is left out."""
-    found = {}
-    for model in store.model_names():
-        with contextlib.suppress(store.ModelError):
-            each = ShippedTraining(model, store.read_card(model))
-            if "training" in each.card:
-                found[each.name] = each
-    return found
+    cards = store.undamaged_cards().items()
+    found = [ShippedTraining(model, card) for model, card in cards if "training" in card]
+    return {each.name: each for each in found}
 
 
 def validated_as(config: TrainingConfig) -> dict[str, ShippedTraining]:
