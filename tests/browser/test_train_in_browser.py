@@ -49,8 +49,10 @@ def choose(page, label, value):
 
 
 def press(page, name):
-    # The icon's name stands before the label.
-    page.get_by_role("button", name=re.compile(rf"(^|\s){name}$")).first.click()
+    # The icon's name stands before the label; outside the page Streamlit has a Stop of its own.
+    page.get_by_test_id("stMain").get_by_role(
+        "button", name=re.compile(rf"(^|\s){name}$")
+    ).first.click()
 
 
 def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
@@ -75,7 +77,6 @@ def test_a_training_from_the_form_to_a_diagnosis(page, tmp_path):
     with running_app(tmp_path / "two") as address:
         page.goto(f"{address}/train?run={run.id}")
         page.get_by_text(re.compile(r"of 400 epochs")).wait_for()
-        settle(page)
         assert run.state == "running" and len(run.metrics()) > seen
         press(page, "Stop")
         page.get_by_text("was stopped; can be resumed").wait_for()
